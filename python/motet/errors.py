@@ -1,7 +1,8 @@
 """Every exception motet raises on purpose.
 
-Each class also derives from the builtin that fits it, so that callers who know nothing of motet (`except ValueError`,
-`except FileNotFoundError`) still catch the right thing. Attributes have defaults, so exceptions survive pickling.
+Each class also derives from the builtin that fits it, so that callers who know nothing of motet
+(`except ValueError`, `except FileNotFoundError`) still catch the right thing. Attributes have
+defaults, so exceptions survive pickling.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ class MotetError(Exception):
 
 
 class ModelNotFoundError(MotetError, FileNotFoundError):
-    """No model under this name: the message lists each place looked in and the command that fetches it."""
+    """No model of this name: the message lists each place looked in and how to fetch it."""
 
 
 class CheckpointError(MotetError, ValueError):
     """A checkpoint's file is damaged or does not fit its configuration.
 
-    `file`, `tensor` (a tensor's name or a configuration key), `expected` and `found` are part of the message; those
-    that do not apply are None.
+    `file`, `tensor` (a tensor's name or a configuration key), `expected` and `found` are part of
+    the message; those that do not apply are None.
     """
 
     def __init__(
@@ -45,12 +46,13 @@ class CheckpointError(MotetError, ValueError):
         self.found = found
 
     def __reduce__(self) -> tuple[object, ...]:
-        # args already hold the composed message: rebuild from it alone, the attributes come back as state.
+        # args already hold the composed message: rebuild from it alone, the attributes come back as
+        # state.
         return (type(self), self.args, self.__dict__)
 
 
 class InvalidRequestError(MotetError, ValueError):
-    """A request that can't be served as asked; `param` names the argument, `code` is OpenAI's error code."""
+    """A request that can't be served; `param` names the argument, `code` is OpenAI's code."""
 
     def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
@@ -76,7 +78,7 @@ class ContextLengthError(InvalidRequestError):
 
 
 class OutOfMemoryError(MotetError, MemoryError):
-    """What was asked for does not fit into memory; the message says what was needed and what would fit."""
+    """What was asked for does not fit into memory; the message says what would."""
 
 
 class ModelClosedError(MotetError, RuntimeError):

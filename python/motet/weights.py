@@ -1,0 +1,88 @@
+"""A checkpoint's tensors bound to the core's named slots, dtypes and shapes checked."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from motet import _core
+from motet.checkpoint import Checkpoint, TensorInfo
+from motet.config import ModelConfig
+from motet.errors import CheckpointError
+
+# Rotary frequencies that some savers store: derived from the configuration, so safe to ignore. Any
+# other tensor without a slot (layers beyond the configured ones, adapters) would be part of another
+# model: wrong answers, if ignored.
+_HARMLESS_SUFFIX = ".inv_freq"
+_NAN_SCALE = 255  # E8M0, the format of MXFP4's scales, has no infinity and this one NaN
+
+WeightArray = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+
+
+def core_config(config: ModelConfig) -> _core.ModelConfig:
+    """The core's view of the configuration (it needs no end-of-sequence ids)."""
+    fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    del fields["eos_token_ids"]
+    return _core.ModelConfig(**fields)
+
+
+def load_weights(directory: Path, config: ModelConfig) -> dict[str, WeightArray]:
+    """Map the checkpoint: exactly the core's slots, read-only, BF16 as uint16 bit patterns.
+
+    Raises CheckpointError naming file, tensor, expected and found: missing or unexpected tensors,
+    another dtype or shape, NaN among MXFP4 scales.
+    """
+    checkpoint = Checkpoint(directory)
+    slots = _core.weight_slots(core_config(config))
+    for name, dtype, shape in slots:
+        info = checkpoint.tensors.get(name)
+        if info is None:
+            raise CheckpointError(
+                "missing tensor",
+                file=str(directory),
+                tensor=name,
+                expected=f"{dtype} {list(shape)}",
+                found=f"no such tensor among {len(checkpoint.tensors)}",
+            )
+        if (info.dtype, info.shape) != (dtype, tuple(shape)):
+            raise CheckpointError(
+                "unexpected dtype or shape",
+                file=str(info.file),
+                tensor=name,
+                expected=f"{dtype} {list(shape)}",
+                found=f"{info.dtype} {list(info.shape)}",
+            )
+    _refuse_unexpected(checkpoint, {name for name, _, _ in slots}, config)
+    arrays = {name: checkpoint.array(name) for name, _, _ in slots}
+    for name, array in arrays.items():
+        if name.endswith("_scales"):
+            _check_scales(checkpoint.tensors[name], name, array)
+    return arrays
+
+
+def _refuse_unexpected(checkpoint: Checkpoint, known: set[str], config: ModelConfig) -> None:
+    for name, info in checkpoint.tensors.items():
+        if name not in known and not name.endswith(_HARMLESS_SUFFIX):
+            raise CheckpointError(
+                "unexpected tensor",
+                file=str(info.file),
+                tensor=name,
+                expected=f"only tensors of the {config.num_layers} layers in config.json",
+                found=f"{info.dtype} {list(info.shape)}",
+            )
+
+
+def _check_scales(info: TensorInfo, name: str, scales: WeightArray) -> None:
+    if int(scales.max()) != _NAN_SCALE:  # one vectorised pass, without a temporary of its size
+        return
+    where = np.unravel_index(int(scales.argmax()), scales.shape)
+    raise CheckpointError(
+        "invalid MXFP4 scale",
+        file=str(info.file),
+        tensor=name,
+        expected="bytes 0..254",
+        found=f"{_NAN_SCALE} (NaN) at {[int(i) for i in where]}",
+    )
