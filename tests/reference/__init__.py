@@ -1,0 +1,1 @@
+"""What the engine is judged by: a numpy model, random checkpoints, the transformers oracle."""

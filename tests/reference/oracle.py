@@ -1,0 +1,80 @@
+"""Logits by an independent implementation: Hugging Face transformers, float32, eager, on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import numpy.typing as npt
+
+
+def oracle_logits(
+    directory: Path, token_ids: Sequence[int], *, rounded: bool = False
+) -> npt.NDArray[np.float32]:
+    """Logits [n, vocab], MXFP4 dequantised.
+
+    `rounded` rounds to bf16 what motet's exact mode rounds: inputs of matrix products (but the
+    router's), keys after RoPE, values; what is left between the two is the order of float32 sums.
+    """
+    import torch
+    from transformers import GptOssForCausalLM
+    from transformers.models.gpt_oss import modeling_gpt_oss
+    from transformers.utils.quantization_config import Mxfp4Config
+
+    options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "eager"}
+    if "mxfp4" in (directory / "config.json").read_text():
+        options["quantization_config"] = Mxfp4Config(dequantize=True)
+    model = GptOssForCausalLM.from_pretrained(directory, **options)
+    ids = torch.tensor(list(token_ids))[None]
+    with torch.no_grad():
+        if not rounded:
+            return np.asarray(model(ids).logits[0].numpy())
+        for module in model.modules():
+            if isinstance(module, torch.nn.Linear):
+                module.register_forward_pre_hook(lambda _, args: (_bf16(args[0]), *args[1:]))
+        experts = type(model.model.layers[0].mlp.experts)
+        attend = _attend_rounded(modeling_gpt_oss.eager_attention_forward)
+        with (
+            mock.patch.object(experts, "forward", _experts_rounded),
+            mock.patch.object(modeling_gpt_oss, "eager_attention_forward", attend),
+        ):
+            return np.asarray(model(ids).logits[0].numpy())
+
+
+def _bf16(x: Any) -> Any:
+    return x.bfloat16().float()
+
+
+def _attend_rounded(attend: Callable[..., Any]) -> Callable[..., Any]:
+    def wrapped(module: Any, query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
+        return attend(module, query, _bf16(key), _bf16(value), *args, **kwargs)
+
+    return wrapped
+
+
+def _experts_rounded(
+    self: Any, hidden_states: Any, router_indices: Any = None, routing_weights: Any = None
+) -> Any:
+    """Stands in for the experts' forward: the inputs of both products are rounded."""
+    import torch
+
+    x = _bf16(hidden_states.reshape(-1, hidden_states.shape[-1]))
+    chosen = router_indices.reshape(len(x), -1)
+    weights = routing_weights.reshape(len(x), -1)
+    by_slot = weights.shape == chosen.shape  # otherwise one weight an expert
+    out = torch.zeros_like(x)
+    for expert in range(self.num_experts):
+        token, slot = torch.where(chosen == expert)
+        if len(token) == 0:
+            continue
+        both = x[token] @ self.gate_up_proj[expert] + self.gate_up_proj_bias[expert]
+        gate = both[:, 0::2].clamp(max=self.limit)
+        up = both[:, 1::2].clamp(-self.limit, self.limit)
+        act = _bf16((up + 1) * gate * torch.sigmoid(self.alpha * gate))
+        y = act @ self.down_proj[expert] + self.down_proj_bias[expert]
+        weight = weights[token, slot] if by_slot else weights[token, expert]
+        out.index_add_(0, token, y * weight[:, None])
+    return out.reshape(hidden_states.shape)
