@@ -1,0 +1,21 @@
+#include "base/error.h"
+
+#include <utility>
+
+namespace motet {
+
+CheckpointError::CheckpointError(std::string tensor, const std::string& message)
+    : std::runtime_error(tensor.empty() ? message : "tensor " + tensor + ": " + message),
+      tensor_(std::move(tensor)) {}
+
+InvalidRequestError::InvalidRequestError(std::string param, const std::string& message)
+    : std::runtime_error(message), param_(std::move(param)) {}
+
+ContextLengthError::ContextLengthError(int64_t n_prompt, int64_t n_ctx)
+    : std::runtime_error("prompt has " + std::to_string(n_prompt) +
+                         " tokens, the context holds " + std::to_string(n_ctx) +
+                         " and at least one must be left for the answer"),
+      n_prompt_(n_prompt),
+      n_ctx_(n_ctx) {}
+
+}  // namespace motet

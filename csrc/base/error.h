@@ -1,0 +1,48 @@
+// Errors that cross into Python. Each carries what was expected and what was found in its message;
+// the bindings turn them into the exception classes of motet.errors.
+#pragma once
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+namespace motet {
+
+// Hyper-parameters or tensors that do not make a model. `tensor` is empty for the former.
+class CheckpointError : public std::runtime_error {
+ public:
+  CheckpointError(std::string tensor, const std::string& message);
+  const std::string& tensor() const { return tensor_; }
+
+ private:
+  std::string tensor_;
+};
+
+// A caller's argument outside its range; `param` is the argument's public name, which the message
+// starts with.
+class InvalidRequestError : public std::runtime_error {
+ public:
+  InvalidRequestError(std::string param, const std::string& message);
+  const std::string& param() const { return param_; }
+
+ private:
+  std::string param_;
+};
+
+class ContextLengthError : public std::runtime_error {
+ public:
+  ContextLengthError(int64_t n_prompt, int64_t n_ctx);
+  int64_t n_prompt() const { return n_prompt_; }
+  int64_t n_ctx() const { return n_ctx_; }
+
+ private:
+  int64_t n_prompt_, n_ctx_;
+};
+
+// Memory that was planned and does not fit; the message says what would.
+class OutOfMemoryError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+}  // namespace motet

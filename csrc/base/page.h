@@ -1,0 +1,10 @@
+// The unit in which the KV cache is owned, shared and given back.
+#pragma once
+
+namespace motet {
+
+// Attention takes pages whole, aligned to absolute positions, so this also fixes the order of its
+// sums; 32 keys fill four AVX2 registers and one 64-byte line of bf16 a dimension.
+inline constexpr int kPageTokens = 32;
+
+}  // namespace motet

@@ -1,0 +1,226 @@
+// The engine, its configuration and its events.
+#include "engine/engine.h"
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <chrono>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "base/error.h"
+#include "bindings/bindings.h"
+#include "cpu/isa.h"
+
+namespace py = pybind11;
+
+namespace motet {
+namespace {
+
+using Ids = py::array_t<int32_t, py::array::c_style | py::array::forcecast>;
+
+Precision ParsePrecision(const std::string& name) {
+  if (name == "exact") return Precision::kExact;
+  if (name == "f32") return Precision::kF32;
+  throw InvalidRequestError("precision",
+                            "precision: expected 'exact' or 'f32', found '" + name + "'");
+}
+
+const char* FinishName(Finish finish) {
+  switch (finish) {
+    case Finish::kStop: return "stop";
+    case Finish::kLength: return "length";
+    case Finish::kCancelled: return "cancelled";
+    case Finish::kError: return "error";
+    case Finish::kNone: break;
+  }
+  return nullptr;
+}
+
+std::vector<int32_t> TokenVector(const Ids& ids) {
+  if (ids.ndim() != 1) {
+    throw InvalidRequestError("prompt", "prompt: expected ids of shape [n], found " +
+                                            std::to_string(ids.ndim()) + " dimensions");
+  }
+  return {ids.data(), ids.data() + ids.size()};
+}
+
+// Arrays must be C-contiguous and aligned: kernels read them where they are.
+TensorView View(const std::string& name, const py::array& array) {
+  const bool bf16 = py::isinstance<py::array_t<uint16_t>>(array);
+  if (!bf16 && !py::isinstance<py::array_t<uint8_t>>(array)) {
+    throw CheckpointError(name, "expected an array of uint16 (BF16) or uint8 (U8), found " +
+                                    py::str(array.dtype()).cast<std::string>());
+  }
+  if (!(array.flags() & py::array::c_style) || reinterpret_cast<uintptr_t>(array.data()) % (bf16 ? 2 : 1)) {
+    throw CheckpointError(name, "expected a C-contiguous aligned array");
+  }
+  return {bf16 ? DType::kBf16 : DType::kU8, {array.shape(), array.shape() + array.ndim()},
+          array.data()};
+}
+
+TensorMap Views(const py::dict& tensors) {
+  TensorMap views;
+  for (const auto& [name, array] : tensors) {
+    const auto key = name.cast<std::string>();
+    views.emplace(key, View(key, py::cast<py::array>(array)));
+  }
+  return views;
+}
+
+// Lets Python handle Ctrl-C during a long step. Taking the GIL costs, so it is rare.
+class SignalPoll {
+ public:
+  void operator()() {
+    const auto now = std::chrono::steady_clock::now();
+    if (now - last_ < std::chrono::milliseconds(50)) return;
+    last_ = now;
+    const py::gil_scoped_acquire gil;
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
+// The engine with what keeps its weights' memory mapped.
+struct PyEngine {
+  py::dict tensors;
+  Engine engine;
+
+  PyEngine(const ModelConfig& config, py::dict kept, const EngineOptions& options,
+           const std::function<void(double)>& progress)
+      : tensors(std::move(kept)), engine(config, Views(tensors), options, progress) {}
+
+  int64_t Submit(const Ids& ids, const Sampling& sampling, int64_t max_new_tokens) {
+    return engine.Submit(TokenVector(ids), sampling, max_new_tokens);
+  }
+
+  std::vector<Event> Step() {
+    std::vector<Event> events;
+    const py::gil_scoped_release release;
+    engine.Step(events, SignalPoll());
+    return events;
+  }
+
+  py::array_t<float> Logits(const Ids& ids, int64_t chunk) {
+    std::vector<int32_t> tokens = TokenVector(ids);
+    py::array_t<float> out({static_cast<py::ssize_t>(tokens.size()),
+                            static_cast<py::ssize_t>(engine.config().vocab_size)});
+    float* data = out.mutable_data();
+    const py::gil_scoped_release release;
+    engine.Logits(std::move(tokens), chunk, data, SignalPoll());
+    return out;
+  }
+
+  py::dict Memory() const {
+    py::dict d;
+    d["kv_cache_bytes"] = engine.kv_cache_bytes();
+    d["workspace_bytes"] = engine.workspace_bytes();
+    d["pages_in_use"] = engine.pages_in_use();
+    return d;
+  }
+};
+
+std::unique_ptr<PyEngine> MakeEngine(const ModelConfig& config, py::dict tensors,
+                                     const std::string& precision, int64_t max_context,
+                                     int64_t kv_cache_bytes, int threads, int64_t max_batch,
+                                     const std::function<void(double)>& progress) {
+  return std::make_unique<PyEngine>(
+      config, std::move(tensors),
+      EngineOptions{ParsePrecision(precision), max_context, max_batch, kv_cache_bytes, threads},
+      progress);
+}
+
+ModelConfig MakeConfig(int64_t num_layers, int64_t hidden_size, int64_t intermediate_size,
+                       int64_t num_heads, int64_t num_kv_heads, int64_t head_dim,
+                       int64_t vocab_size, int64_t num_experts, int64_t experts_per_token,
+                       int64_t sliding_window, std::vector<bool> layer_is_sliding,
+                       double rms_norm_eps, double swiglu_limit, int64_t max_position_embeddings,
+                       double rope_theta, double rope_factor, double rope_beta_fast,
+                       double rope_beta_slow, int64_t rope_original_max_position,
+                       bool rope_truncate, bool experts_mxfp4) {
+  ModelConfig config{num_layers,     hidden_size,       intermediate_size,
+                     num_heads,      num_kv_heads,      head_dim,
+                     vocab_size,     num_experts,       experts_per_token,
+                     sliding_window, layer_is_sliding,  rms_norm_eps,
+                     swiglu_limit,   max_position_embeddings,
+                     rope_theta,     rope_factor,       rope_beta_fast,
+                     rope_beta_slow, rope_original_max_position,
+                     rope_truncate,  experts_mxfp4};
+  config.Validate();
+  return config;
+}
+
+std::vector<std::tuple<std::string, std::string, py::tuple>> Slots(const ModelConfig& config) {
+  std::vector<std::tuple<std::string, std::string, py::tuple>> slots;
+  for (const WeightSlot& slot : WeightSlots(config)) {
+    slots.emplace_back(slot.name, DTypeName(slot.dtype), py::tuple(py::cast(slot.shape)));
+  }
+  return slots;
+}
+
+}  // namespace
+
+void BindEngine(py::module_& m) {
+  using namespace py::literals;
+  py::class_<ModelConfig>(m, "ModelConfig")
+      .def(py::init(&MakeConfig), py::kw_only(), "num_layers"_a, "hidden_size"_a,
+           "intermediate_size"_a, "num_heads"_a, "num_kv_heads"_a, "head_dim"_a, "vocab_size"_a,
+           "num_experts"_a, "experts_per_token"_a, "sliding_window"_a, "layer_is_sliding"_a,
+           "rms_norm_eps"_a, "swiglu_limit"_a, "max_position_embeddings"_a, "rope_theta"_a,
+           "rope_factor"_a, "rope_beta_fast"_a, "rope_beta_slow"_a, "rope_original_max_position"_a,
+           "rope_truncate"_a, "experts_mxfp4"_a);
+  m.def("weight_slots", &Slots, "config"_a,
+        "(name, dtype 'BF16' | 'U8', shape) of every tensor of the model, as published.");
+  m.def(
+      "kv_cache_bytes",
+      [](const ModelConfig& config, const std::string& precision, int64_t max_context,
+         int64_t max_batch) {
+        return Engine::MinimalCacheBytes(
+            config, {ParsePrecision(precision), max_context, max_batch, 0, 1});
+      },
+      "config"_a, "precision"_a, "max_context"_a, "max_batch"_a,
+      "Bytes of the smallest cache in which one request can fill `max_context`.");
+  py::class_<Event>(m, "Event")
+      .def_readonly("request", &Event::request)
+      .def_readonly("token", &Event::token)
+      .def_readonly("position", &Event::position)
+      .def_readonly("logprob", &Event::logprob)
+      .def_readonly("is_prompt", &Event::is_prompt)
+      .def_property_readonly("top",
+                             [](const Event& e) {
+                               std::vector<std::pair<int32_t, float>> top;
+                               for (const TopLogprob& t : e.top) top.emplace_back(t.token, t.logprob);
+                               return top;
+                             })
+      .def_property_readonly("finish", [](const Event& e) { return FinishName(e.finish); });
+  py::class_<PyEngine>(m, "Engine")
+      .def(py::init(&MakeEngine), "config"_a, "tensors"_a, py::kw_only(), "precision"_a = "exact",
+           "max_context"_a, "kv_cache_bytes"_a, "threads"_a, "max_batch"_a = 1,
+           "progress"_a = py::none())
+      .def("submit", &PyEngine::Submit, "ids"_a, "sampling"_a, "max_new_tokens"_a)
+      .def("step", &PyEngine::Step)
+      .def("cancel", [](PyEngine& self, int64_t request) { self.engine.Cancel(request); },
+           "request"_a)
+      .def("logits", &PyEngine::Logits, "ids"_a, "chunk"_a = 0)
+      .def("memory", &PyEngine::Memory)
+      .def_property_readonly(
+          "isa", [](const PyEngine& self) { return self.engine.backend().kernels().name; })
+      .def_property_readonly(
+          "threads", [](const PyEngine& self) { return self.engine.backend().threads(); });
+  m.def("cpu_features", [] {
+    py::dict features;
+    for (const auto& [name, present] : CpuFeatures()) features[py::str(name)] = present;
+    return features;
+  });
+  m.def("isas", [] {
+    std::vector<std::string> names;
+    for (const KernelTable* table : RunnableKernels()) names.emplace_back(table->name);
+    return names;
+  });
+}
+
+}  // namespace motet

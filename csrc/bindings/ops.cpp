@@ -1,0 +1,150 @@
+// Each kernel on numpy arrays, for tests and benchmarks: one thread, the instruction set named.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <optional>
+#include <stdexcept>
+#include <string>
+
+#include "base/mxfp4.h"
+#include "bindings/bindings.h"
+#include "cpu/isa.h"
+#include "model/config.h"
+
+namespace py = pybind11;
+
+namespace motet {
+namespace {
+
+using Floats = py::array_t<float, py::array::c_style | py::array::forcecast>;
+using Bits = py::array_t<uint16_t, py::array::c_style>;
+using Bytes = py::array_t<uint8_t, py::array::c_style>;
+using Ints = py::array_t<int32_t, py::array::c_style | py::array::forcecast>;
+
+const KernelTable& Table(const std::string& isa) {
+  for (const KernelTable* table : RunnableKernels()) {
+    if (isa == table->name) return *table;
+  }
+  throw std::invalid_argument("isa: expected one of isas(), found '" + isa + "'");
+}
+
+void Expect(bool ok, const char* what) {
+  if (!ok) throw std::invalid_argument(std::string("expected ") + what);
+}
+
+Floats MatmulRows(const KernelTable& table, const WeightMatrix& w, const Floats& x,
+                  const std::optional<Bits>& bias) {
+  Expect(x.ndim() == 2 && x.shape(1) == w.cols, "x [tokens, cols]");
+  Expect(!bias || bias->size() == w.rows, "bias [rows]");
+  const int tokens = static_cast<int>(x.shape(0));
+  Floats out({static_cast<py::ssize_t>(tokens), static_cast<py::ssize_t>(w.rows)});
+  const MatmulArgs args{w,      bias ? bias->data() : nullptr, 0,       w.rows, tokens,
+                        x.data(), w.cols,                      nullptr, out.mutable_data(), w.rows};
+  const py::gil_scoped_release release;
+  table.matmul(args);
+  return out;
+}
+
+Floats MatmulBf16(const std::string& isa, const Floats& x, const Bits& weight,
+                  const std::optional<Bits>& bias) {
+  Expect(weight.ndim() == 2, "weight [rows, cols]");
+  return MatmulRows(Table(isa),
+                    {WeightFormat::kBf16, reinterpret_cast<const uint8_t*>(weight.data()), nullptr,
+                     weight.shape(0), weight.shape(1)},
+                    x, bias);
+}
+
+Floats MatmulMxfp4(const std::string& isa, const Floats& x, const Bytes& blocks,
+                   const Bytes& scales, const std::optional<Bits>& bias) {
+  Expect(blocks.ndim() == 3 && blocks.shape(2) == kMxfp4BlockBytes, "blocks [rows, cols/32, 16]");
+  Expect(scales.ndim() == 2 && scales.shape(0) == blocks.shape(0) &&
+             scales.shape(1) == blocks.shape(1),
+         "scales [rows, cols/32]");
+  return MatmulRows(Table(isa),
+                    {WeightFormat::kMxfp4, blocks.data(), scales.data(), blocks.shape(0),
+                     blocks.shape(1) * kMxfp4BlockSize},
+                    x, bias);
+}
+
+Floats RmsNorm(const std::string& isa, const Floats& x, const Bits& weight, float eps) {
+  Expect(x.ndim() == 1 && x.size() == weight.size(), "x [size] and weight [size]");
+  Floats out(x.size());
+  Table(isa).rms_norm({x.data(), weight.data(), x.size(), eps, out.mutable_data()});
+  return out;
+}
+
+Floats Rope(const std::string& isa, const Floats& x, const Floats& cos, const Floats& sin) {
+  Expect(x.ndim() == 2 && cos.size() * 2 == x.shape(1) && sin.size() == cos.size(),
+         "x [heads, head_dim], cos and sin [head_dim/2]");
+  Floats out({x.shape(0), x.shape(1)}, x.data());
+  Table(isa).rope({out.mutable_data(), cos.data(), sin.data(), x.shape(0), x.shape(1)});
+  return out;
+}
+
+Floats Swiglu(const std::string& isa, const Floats& gate_up, float limit) {
+  Expect(gate_up.ndim() == 1 && gate_up.size() % 2 == 0, "gate_up [2 * size]");
+  Floats out(gate_up.size() / 2);
+  Table(isa).swiglu({gate_up.data(), out.mutable_data(), out.size(), limit});
+  return out;
+}
+
+// Element is uint16_t (bf16) or float.
+template <class Element>
+Floats Attention(const std::string& isa, const Floats& q,
+                 const py::array_t<Element, py::array::c_style>& keys,
+                 const py::array_t<Element, py::array::c_style>& values, const Ints& pages,
+                 const Bits& sinks, int64_t first, int64_t last, float scale) {
+  Expect(q.ndim() == 2 && sinks.size() == q.shape(0), "q [heads, head_dim] and sinks [heads]");
+  const int64_t dim = q.shape(1);
+  Expect(dim % 8 == 0 && dim <= kMaxHeadDim, "head_dim a multiple of 8 up to 256");
+  Expect(keys.ndim() == 3 && keys.shape(1) == dim && keys.shape(2) == kPageTokens,
+         "keys [pages, head_dim, 32]");
+  Expect(values.ndim() == 3 && values.shape(0) == keys.shape(0) &&
+             values.shape(1) == kPageTokens && values.shape(2) == dim,
+         "values [pages, 32, head_dim]");
+  Expect(first >= 0 && first <= last && last / kPageTokens < pages.size(), "0 <= first <= last");
+  for (int64_t p = first / kPageTokens; p <= last / kPageTokens; ++p) {
+    Expect(pages.at(p) >= 0 && pages.at(p) < keys.shape(0), "pages inside the cache");
+  }
+  Floats out({q.shape(0), q.shape(1)});
+  const AttentionArgs args{q.data(), keys.data(), values.data(), dim * kPageTokens, pages.data(),
+                           first,    last,        sinks.data(),  q.shape(0),        dim,
+                           scale,    out.mutable_data()};
+  const KernelTable& table = Table(isa);
+  sizeof(Element) == 2 ? table.attention_bf16(args) : table.attention_f32(args);
+  return out;
+}
+
+Floats RoundToBf16(const std::string& isa, const Floats& x) {
+  Floats out(x.size());
+  Table(isa).round_to_bf16(x.data(), out.mutable_data(), x.size());
+  return out;
+}
+
+std::pair<std::vector<double>, double> Rotary(const ModelConfig& config) {
+  RopeTable table = MakeRopeTable(config);
+  return {std::move(table.frequencies), table.scale};
+}
+
+}  // namespace
+
+void BindOps(py::module_& m) {
+  using namespace py::literals;
+  py::module_ ops = m.def_submodule("ops", "Single kernels on numpy arrays, for tests and bench.");
+  ops.def("matmul_bf16", &MatmulBf16, "isa"_a, "x"_a, "weight"_a, "bias"_a = py::none());
+  ops.def("matmul_mxfp4", &MatmulMxfp4, "isa"_a, "x"_a, "blocks"_a, "scales"_a,
+          "bias"_a = py::none());
+  ops.def("rms_norm", &RmsNorm, "isa"_a, "x"_a, "weight"_a, "eps"_a);
+  ops.def("rope", &Rope, "isa"_a, "x"_a, "cos"_a, "sin"_a);
+  ops.def("swiglu", &Swiglu, "isa"_a, "gate_up"_a, "limit"_a);
+  ops.def("attention_bf16", &Attention<uint16_t>, "isa"_a, "q"_a, "keys"_a, "values"_a, "pages"_a,
+          "sinks"_a, "first"_a, "last"_a, "scale"_a);
+  ops.def("attention_f32", &Attention<float>, "isa"_a, "q"_a, "keys"_a, "values"_a, "pages"_a,
+          "sinks"_a, "first"_a, "last"_a, "scale"_a);
+  ops.def("round_to_bf16", &RoundToBf16, "isa"_a, "x"_a);
+  ops.def("rope_table", &Rotary, "config"_a,
+          "(radians a position of each pair [head_dim/2], factor of cos and sin).");
+}
+
+}  // namespace motet

@@ -1,0 +1,155 @@
+#include "cpu/backend.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "base/bf16.h"
+#include "cpu/isa.h"
+
+namespace motet {
+namespace {
+
+// Rows of one matmul task: enough work to hide the hand-over, few enough to balance the team.
+constexpr int64_t kTaskRows = 32;
+
+int64_t Tasks(int64_t rows) { return (rows + kTaskRows - 1) / kTaskRows; }
+
+}  // namespace
+
+CpuBackend::CpuBackend(const ModelConfig& config, Precision precision, int threads,
+                       int64_t max_tokens)
+    : config_(config),
+      precision_(precision),
+      kernels_(SelectKernels()),
+      pool_(threads),
+      pair_of_choice_(max_tokens * config.experts_per_token),
+      pair_token_(max_tokens * config.experts_per_token),
+      expert_begin_(config.num_experts + 1) {
+  used_experts_.reserve(config.num_experts);
+}
+
+template <int N>
+void CpuBackend::Matmuls(const MatmulOp (&ops)[N], int tokens) {
+  int64_t tasks = 0;
+  for (const MatmulOp& op : ops) tasks += Tasks(op.weight.rows);
+  pool_.ParallelFor(tasks, [&](int64_t task) {
+    const MatmulOp* op = ops;
+    while (task >= Tasks(op->weight.rows)) task -= Tasks((op++)->weight.rows);
+    const int64_t begin = task * kTaskRows;
+    const int64_t end = std::min(begin + kTaskRows, op->weight.rows);
+    kernels_.matmul({op->weight, op->bias, begin, end, tokens, op->x, op->weight.cols, nullptr,
+                     op->out + begin, op->weight.rows});
+  });
+}
+
+void CpuBackend::Norm(const float* x, Bf16Vector weight, float* out, bool round) {
+  const int64_t size = config_.hidden_size;
+  kernels_.rms_norm({x, weight, size, static_cast<float>(config_.rms_norm_eps), out});
+  if (round && round_inputs()) kernels_.round_to_bf16(out, out, size);
+}
+
+void CpuBackend::Embed(const EmbedArgs& args) {
+  const int64_t hidden = config_.hidden_size;
+  const auto* table = reinterpret_cast<const uint16_t*>(args.embedding.data);
+  for (int t = 0; t < args.tokens.num_tokens; ++t) {
+    const uint16_t* row = table + args.tokens.ids[t] * hidden;
+    for (int64_t i = 0; i < hidden; ++i) args.x[t * hidden + i] = Bf16ToFloat(row[i]);
+  }
+}
+
+void CpuBackend::Rotary(const RotaryArgs& args) {
+  const int64_t half = config_.head_dim / 2;
+  pool_.ParallelFor(args.tokens.num_tokens, [&](int64_t t) {
+    for (int64_t i = 0; i < half; ++i) {
+      // In double: a float angle at position 100000 is already off by 0.01.
+      const double angle = args.tokens.positions[t] * args.table->frequencies[i];
+      args.cos[t * half + i] = static_cast<float>(std::cos(angle) * args.table->scale);
+      args.sin[t * half + i] = static_cast<float>(std::sin(angle) * args.table->scale);
+    }
+  });
+}
+
+// Writes one token's key and value into its page.
+template <class Element>
+void CpuBackend::Append(const QkvArgs& args, int64_t token) {
+  const int64_t dim = config_.head_dim, heads = config_.num_kv_heads;
+  const int64_t position = args.tokens.positions[token];
+  const int32_t page = args.cache.page_table[args.tokens.slots[token] *
+                                                 args.cache.pages_per_sequence +
+                                             position / kPageTokens];
+  const int64_t slot = position % kPageTokens;
+  const auto element = [](float value) {
+    if constexpr (sizeof(Element) == 2) return FloatToBf16(value);
+    else return value;
+  };
+  for (int64_t h = 0; h < heads; ++h) {
+    const int64_t at = (page * heads + h) * dim * kPageTokens;
+    auto* keys = static_cast<Element*>(args.cache.keys) + at;
+    auto* values = static_cast<Element*>(args.cache.values) + at;
+    const float* k = args.k + (token * heads + h) * dim;
+    const float* v = args.v + (token * heads + h) * dim;
+    for (int64_t d = 0; d < dim; ++d) {
+      keys[d * kPageTokens + slot] = element(k[d]);
+      values[slot * dim + d] = element(v[d]);
+    }
+  }
+}
+
+void CpuBackend::Qkv(const QkvArgs& args) {
+  const LayerWeights& w = *args.layer;
+  const int tokens = args.tokens.num_tokens;
+  const int64_t hidden = config_.hidden_size, dim = config_.head_dim;
+  pool_.ParallelFor(tokens, [&](int64_t t) {
+    Norm(args.x + t * hidden, w.input_norm, args.normed + t * hidden, true);
+  });
+  Matmuls({{w.q_proj, w.q_bias, args.normed, args.q},
+           {w.k_proj, w.k_bias, args.normed, args.k},
+           {w.v_proj, w.v_bias, args.normed, args.v}},
+          tokens);
+  pool_.ParallelFor(tokens, [&](int64_t t) {
+    const float* cos = args.cos + t * dim / 2;
+    const float* sin = args.sin + t * dim / 2;
+    kernels_.rope({args.q + t * config_.QuerySize(), cos, sin, config_.num_heads, dim});
+    kernels_.rope({args.k + t * config_.KvSize(), cos, sin, config_.num_kv_heads, dim});
+    precision_ == Precision::kExact ? Append<uint16_t>(args, t) : Append<float>(args, t);
+  });
+}
+
+void CpuBackend::Attention(const AttentionOpArgs& args) {
+  const int64_t dim = config_.head_dim, kv_heads = config_.num_kv_heads;
+  const int64_t group = config_.HeadsPerKvHead();
+  const size_t element = precision_ == Precision::kExact ? 2 : 4;
+  const auto attention =
+      precision_ == Precision::kExact ? kernels_.attention_bf16 : kernels_.attention_f32;
+  pool_.ParallelFor(args.tokens.num_tokens * kv_heads, [&](int64_t task) {
+    const int64_t t = task / kv_heads, h = task % kv_heads;
+    const int64_t last = args.tokens.positions[t];
+    const int64_t first = args.cache.window ? std::max(last - args.cache.window + 1, int64_t{0}) : 0;
+    const int64_t head_bytes = h * dim * kPageTokens * static_cast<int64_t>(element);
+    const int64_t at = (t * kv_heads + h) * group * dim;
+    attention({args.q + at, static_cast<const char*>(args.cache.keys) + head_bytes,
+               static_cast<const char*>(args.cache.values) + head_bytes,
+               kv_heads * dim * kPageTokens,
+               args.cache.page_table + args.tokens.slots[t] * args.cache.pages_per_sequence, first,
+               last, args.sinks + h * group, group, dim,
+               1.0f / std::sqrt(static_cast<float>(dim)), args.out + at});
+    if (round_inputs()) kernels_.round_to_bf16(args.out + at, args.out + at, group * dim);
+  });
+}
+
+void CpuBackend::OutProj(const OutProjArgs& args) {
+  const int64_t hidden = config_.hidden_size;
+  Matmuls({{args.layer->o_proj, args.layer->o_bias, args.in, args.projected}},
+          args.tokens.num_tokens);
+  for (int64_t i = 0; i < args.tokens.num_tokens * hidden; ++i) args.x[i] += args.projected[i];
+}
+
+void CpuBackend::LmHead(const LmHeadArgs& args) {
+  const int64_t hidden = config_.hidden_size;
+  for (int i = 0; i < args.num_rows; ++i) {
+    Norm(args.x + args.rows[i] * hidden, args.norm, args.normed + i * hidden, true);
+  }
+  Matmuls({{args.weight, nullptr, args.normed, args.logits}}, args.num_rows);
+}
+
+}  // namespace motet

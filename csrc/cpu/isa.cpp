@@ -1,0 +1,49 @@
+#include "cpu/isa.h"
+
+#include <cstdlib>
+
+#include "base/error.h"
+
+namespace motet {
+
+std::vector<std::pair<std::string, bool>> CpuFeatures() {
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+  __builtin_cpu_init();
+  return {{"avx2", __builtin_cpu_supports("avx2") != 0},
+          {"fma", __builtin_cpu_supports("fma") != 0},
+          {"avx512f", __builtin_cpu_supports("avx512f") != 0},
+          {"avx512bw", __builtin_cpu_supports("avx512bw") != 0},
+          {"avx512vl", __builtin_cpu_supports("avx512vl") != 0},
+          {"avx512vnni", __builtin_cpu_supports("avx512vnni") != 0},
+          {"avx512bf16", __builtin_cpu_supports("avx512bf16") != 0}};
+#else
+  return {};
+#endif
+}
+
+std::vector<const KernelTable*> RunnableKernels() {
+  bool avx2 = false, fma = false;
+  for (const auto& [name, present] : CpuFeatures()) {
+    if (name == "avx2") avx2 = present;
+    if (name == "fma") fma = present;
+  }
+  std::vector<const KernelTable*> tables;
+  if (Avx2Kernels() && avx2 && fma) tables.push_back(Avx2Kernels());
+  tables.push_back(PortableKernels());
+  return tables;
+}
+
+const KernelTable& SelectKernels() {
+  const std::vector<const KernelTable*> tables = RunnableKernels();
+  const char* wanted = std::getenv("MOTET_ISA");
+  if (!wanted || !*wanted) return *tables.front();
+  std::string names;
+  for (const KernelTable* table : tables) {
+    if (std::string(wanted) == table->name) return *table;
+    names += (names.empty() ? "" : ", ") + std::string(table->name);
+  }
+  throw InvalidRequestError("MOTET_ISA", "MOTET_ISA: expected one of " + names + " on this CPU, found " +
+                                             std::string(wanted));
+}
+
+}  // namespace motet

@@ -1,0 +1,86 @@
+// The inner loops, compiled once an instruction set. A table holds one set's functions; every
+// function runs on one thread, allocates nothing and never throws.
+//
+// Each output is summed in one fixed order over its input axis, the same for every number of
+// tokens, split of rows and thread: a token's result is the same bits alone or in a batch.
+#pragma once
+
+#include <cstdint>
+
+#include "base/matrix.h"
+#include "base/page.h"
+
+namespace motet {
+
+// out[t, r - row_begin] = sum_k W[r, k] * x[t, k] + bias[r]   for rows [row_begin, row_end)
+// Token t reads row x_rows[t] of x (t where x_rows is null) and writes row t of out.
+struct MatmulArgs {
+  WeightMatrix weight;
+  Bf16Vector bias;  // [rows], or null
+  int64_t row_begin, row_end;
+  int tokens;
+  const float* x;         // [*, x_stride], cols of each used
+  int64_t x_stride;       // floats
+  const int32_t* x_rows;  // [tokens], or null
+  float* out;             // [tokens, out_stride], row_end - row_begin of each written
+  int64_t out_stride;     // floats
+};
+
+// out = x / sqrt(mean(x^2) + eps) * weight
+struct RmsNormArgs {
+  const float* x;     // [size]
+  Bf16Vector weight;  // [size]
+  int64_t size;
+  float eps;
+  float* out;  // [size]
+};
+
+// Rotates the halves (i, i + head_dim/2) of each head in place.
+struct RopeArgs {
+  float* x;          // [heads, head_dim]
+  const float* cos;  // [head_dim/2]
+  const float* sin;  // [head_dim/2]
+  int64_t heads, head_dim;
+};
+
+// out[i] = (u + 1) * g * sigmoid(1.702 g), g = min(gate_up[2i], limit), u = clamp(gate_up[2i+1])
+struct SwigluArgs {
+  const float* gate_up;  // [2 * size], gate and up alternating
+  float* out;            // [size]
+  int64_t size;
+  float limit;
+};
+
+// Attention of one token's heads that share a KV head, over key positions [first, last].
+// Cache pages of one KV head:  keys [head_dim, kPageTokens], values [kPageTokens, head_dim].
+struct AttentionArgs {
+  const float* q;        // [heads, head_dim]
+  const void* keys;      // page p of this KV head starts at p * page_stride elements
+  const void* values;    // the same
+  int64_t page_stride;   // elements
+  const int32_t* pages;  // [last / kPageTokens + 1] page of each run of positions
+  int64_t first, last;
+  Bf16Vector sinks;  // [heads]: a logit that takes part in the softmax and has no value
+  int64_t heads, head_dim;
+  float scale;
+  float* out;  // [heads, head_dim]
+};
+
+struct KernelTable {
+  const char* name;
+  void (*matmul)(const MatmulArgs&);
+  void (*rms_norm)(const RmsNormArgs&);
+  void (*rope)(const RopeArgs&);
+  void (*swiglu)(const SwigluArgs&);
+  void (*attention_bf16)(const AttentionArgs&);  // cache of bf16
+  void (*attention_f32)(const AttentionArgs&);   // cache of float32
+  void (*round_to_bf16)(const float* x, float* out, int64_t size);  // may be in place
+};
+
+// Null where this build has no such kernels.
+const KernelTable* PortableKernels();
+const KernelTable* Avx2Kernels();
+
+inline constexpr int64_t kMaxHeadDim = 256;
+
+}  // namespace motet

@@ -1,0 +1,7 @@
+#include "cpu/kernels/kernels.h"
+
+namespace motet {
+
+const KernelTable* Avx2Kernels() { return nullptr; }
+
+}  // namespace motet

@@ -1,0 +1,110 @@
+// x · Wᵀ for weights in the checkpoint's own layout. A tile of four rows is decoded to float once
+// and multiplied by all tokens, so prompt processing pays for the decoding once a tile, and one
+// token takes the same path: every output is eight running lane sums over k, reduced by a tree.
+
+namespace motet {
+namespace {
+
+constexpr int kTileRows = 4;
+constexpr int kTileCols = 512;      // decoded tile: 8 KiB, stays in the first-level cache
+constexpr int kMaxTileTokens = 64;  // running sums: 8 KiB
+
+// Decodes W[row, k0 .. k0+n) and zero-fills up to a multiple of 8.
+void DecodeRow(const WeightMatrix& w, int64_t row, int64_t k0, int n, float* out) {
+  const uint8_t* data = w.data + row * w.RowBytes();
+  int k = 0;
+  if (w.format == WeightFormat::kMxfp4) {
+    const uint8_t* codes = data + k0 / 2;
+    const uint8_t* scales = w.scales + (row * w.cols + k0) / kMxfp4BlockSize;
+    for (; k < n; k += kMxfp4BlockSize) {
+      DecodeMxfp4Block(codes + k / 2, scales[k / kMxfp4BlockSize], out + k);
+    }
+    return;
+  }
+  const auto* bits = reinterpret_cast<const uint16_t*>(data) + k0;
+  for (; k + 8 <= n; k += 8) Store(out + k, LoadBf16(bits + k));
+  if (k == n) return;
+  Store(out + k, Set(0));
+  for (; k < n; ++k) out[k] = Bf16ToFloat(bits[k]);
+}
+
+const float* TokenRow(const MatmulArgs& a, int token) {
+  return a.x + (a.x_rows ? a.x_rows[token] : token) * a.x_stride;
+}
+
+// sums[t][r] += tile[r] · x[t] for `Tokens` tokens. Lanes past n are fed from a padded copy.
+template <int Tokens>
+void MultiplyTile(const float* tile, const MatmulArgs& a, int token, int64_t k0, int n,
+                  float* sums) {
+  Vec sum[Tokens][kTileRows];
+  for (int t = 0; t < Tokens; ++t) {
+    for (int r = 0; r < kTileRows; ++r) sum[t][r] = Load(sums + (t * kTileRows + r) * 8);
+  }
+  const float* row[Tokens];
+  for (int t = 0; t < Tokens; ++t) row[t] = TokenRow(a, token + t) + k0;
+  int k = 0;
+  for (; k + 8 <= n; k += 8) {
+    Vec v[Tokens];
+    for (int t = 0; t < Tokens; ++t) v[t] = Load(row[t] + k);
+    for (int r = 0; r < kTileRows; ++r) {
+      const Vec w = Load(tile + r * kTileCols + k);
+      for (int t = 0; t < Tokens; ++t) sum[t][r] = MulAdd(w, v[t], sum[t][r]);
+    }
+  }
+  if (k < n) {
+    for (int t = 0; t < Tokens; ++t) {
+      float padded[8] = {};
+      for (int i = 0; i < n - k; ++i) padded[i] = row[t][k + i];
+      const Vec v = Load(padded);
+      for (int r = 0; r < kTileRows; ++r) {
+        sum[t][r] = MulAdd(Load(tile + r * kTileCols + k), v, sum[t][r]);
+      }
+    }
+  }
+  for (int t = 0; t < Tokens; ++t) {
+    for (int r = 0; r < kTileRows; ++r) Store(sums + (t * kTileRows + r) * 8, sum[t][r]);
+  }
+}
+
+// One tile of rows times up to kMaxTileTokens tokens.
+void MatmulTile(const MatmulArgs& a, int64_t row0, int first_token, int tokens) {
+  alignas(64) float tile[kTileRows * kTileCols];
+  alignas(64) float sums[kMaxTileTokens * kTileRows * 8];
+  const int rows = a.row_end - row0 < kTileRows ? static_cast<int>(a.row_end - row0) : kTileRows;
+  std::memset(sums, 0, sizeof(float) * tokens * kTileRows * 8);
+  for (int64_t k0 = 0; k0 < a.weight.cols; k0 += kTileCols) {
+    const int64_t left = a.weight.cols - k0;
+    const int n = left < kTileCols ? static_cast<int>(left) : kTileCols;
+    for (int r = 0; r < kTileRows; ++r) {
+      // Rows past the end repeat the last one; their sums are not written out.
+      DecodeRow(a.weight, row0 + (r < rows ? r : rows - 1), k0, n, tile + r * kTileCols);
+    }
+    int t = 0;
+    const auto multiply = [&](auto multiply_tile, int count) {
+      multiply_tile(tile, a, first_token + t, k0, n, sums + t * kTileRows * 8);
+      t += count;
+    };
+    while (tokens - t >= 3) multiply(MultiplyTile<3>, 3);
+    if (tokens - t == 2) multiply(MultiplyTile<2>, 2);
+    if (tokens - t == 1) multiply(MultiplyTile<1>, 1);
+  }
+  for (int t = 0; t < tokens; ++t) {
+    for (int r = 0; r < rows; ++r) {
+      float value = ReduceAdd(Load(sums + (t * kTileRows + r) * 8));
+      if (a.bias) value += Bf16ToFloat(a.bias[row0 + r]);
+      a.out[(first_token + t) * a.out_stride + row0 + r - a.row_begin] = value;
+    }
+  }
+}
+
+void Matmul(const MatmulArgs& a) {
+  for (int first = 0; first < a.tokens; first += kMaxTileTokens) {
+    const int tokens = a.tokens - first < kMaxTileTokens ? a.tokens - first : kMaxTileTokens;
+    for (int64_t row = a.row_begin; row < a.row_end; row += kTileRows) {
+      MatmulTile(a, row, first, tokens);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace motet

@@ -1,0 +1,118 @@
+// Mixture of experts on the CPU: routing, and the experts' products with tokens grouped by expert
+// so that a tile of weights is decoded once for all its tokens.
+#include <algorithm>
+#include <cmath>
+
+#include "cpu/backend.h"
+
+namespace motet {
+namespace {
+
+constexpr int64_t kTileRows = 32;  // a multiple of the two rows, gate and up, of an output
+constexpr int kTileTokens = 64;
+
+// The k largest logits, ties to the lower index, and the softmax over them.
+void TopExperts(const float* logits, int64_t experts, int64_t k, int32_t* chosen, float* weights) {
+  for (int64_t i = 0; i < k; ++i) {
+    int32_t best = -1;
+    for (int32_t e = 0; e < experts; ++e) {
+      if (std::find(chosen, chosen + i, e) != chosen + i) continue;
+      if (best < 0 || logits[e] > logits[best]) best = e;
+    }
+    chosen[i] = best;
+  }
+  float sum = 0;
+  for (int64_t i = 0; i < k; ++i) {
+    weights[i] = std::exp(logits[chosen[i]] - logits[chosen[0]]);
+    sum += weights[i];
+  }
+  for (int64_t i = 0; i < k; ++i) weights[i] /= sum;
+}
+
+}  // namespace
+
+void CpuBackend::Route(const RouteArgs& args) {
+  const int64_t hidden = config_.hidden_size, experts = config_.num_experts;
+  const int64_t k = config_.experts_per_token;
+  const WeightMatrix& w = args.layer->router;
+  pool_.ParallelFor(args.tokens.num_tokens, [&](int64_t t) {
+    float* normed = args.normed + t * hidden;
+    float* logits = args.logits + t * experts;
+    // The router alone takes its input unrounded.
+    Norm(args.x + t * hidden, args.layer->post_attention_norm, normed, false);
+    kernels_.matmul({w, args.layer->router_bias, 0, experts, 1, normed, hidden, nullptr, logits,
+                     experts});
+    TopExperts(logits, experts, k, args.experts + t * k, args.weights + t * k);
+    if (round_inputs()) kernels_.round_to_bf16(normed, normed, hidden);
+  });
+}
+
+void CpuBackend::GroupByExpert(const MoeArgs& args) {
+  const int64_t k = config_.experts_per_token;
+  const int64_t pairs = args.tokens.num_tokens * k;
+  std::fill(expert_begin_.begin(), expert_begin_.end(), 0);
+  for (int64_t i = 0; i < pairs; ++i) ++expert_begin_[args.experts[i] + 1];
+  used_experts_.clear();
+  for (int64_t e = 0; e < config_.num_experts; ++e) {
+    if (expert_begin_[e + 1] > 0) used_experts_.push_back(static_cast<int32_t>(e));
+    expert_begin_[e + 1] += expert_begin_[e];
+  }
+  // Filling moves each begin to its end; afterwards begins are shifted back by one expert.
+  for (int64_t i = 0; i < pairs; ++i) {
+    const int32_t pair = expert_begin_[args.experts[i]]++;
+    pair_of_choice_[i] = pair;
+    pair_token_[pair] = static_cast<int32_t>(i / k);
+  }
+  std::rotate(expert_begin_.begin(), expert_begin_.end() - 1, expert_begin_.end());
+  expert_begin_[0] = 0;
+}
+
+template <class Body>
+void CpuBackend::ForExpertTiles(int64_t rows, int64_t tile_rows, const Body& body) {
+  const int64_t tiles = (rows + tile_rows - 1) / tile_rows;
+  pool_.ParallelFor(static_cast<int64_t>(used_experts_.size()) * tiles, [&](int64_t task) {
+    const int64_t expert = used_experts_[task / tiles];
+    const int64_t begin = expert_begin_[expert], end = expert_begin_[expert + 1];
+    const int64_t row = task % tiles * tile_rows;
+    body(expert, begin, end - begin, row, std::min(row + tile_rows, rows));
+  });
+}
+
+void CpuBackend::Moe(const MoeArgs& args) {
+  const int64_t hidden = config_.hidden_size, inter = config_.intermediate_size;
+  const int64_t k = config_.experts_per_token;
+  const LayerWeights& w = *args.layer;
+  const float limit = static_cast<float>(config_.swiglu_limit);
+  GroupByExpert(args);
+  ForExpertTiles(2 * inter, kTileRows, [&](int64_t e, int64_t pair0, int64_t pairs, int64_t row,
+                                           int64_t row_end) {
+    float gate_up[kTileTokens * kTileRows];
+    const int64_t outputs = (row_end - row) / 2;
+    for (int64_t p = 0; p < pairs; p += kTileTokens) {
+      const int count = static_cast<int>(std::min<int64_t>(kTileTokens, pairs - p));
+      kernels_.matmul({w.gate_up.Expert(e), w.gate_up_bias + e * 2 * inter, row, row_end, count,
+                       args.normed, hidden, pair_token_.data() + pair0 + p, gate_up, kTileRows});
+      for (int i = 0; i < count; ++i) {
+        float* out = args.activations + (pair0 + p + i) * inter + row / 2;
+        kernels_.swiglu({gate_up + i * kTileRows, out, outputs, limit});
+        if (round_inputs()) kernels_.round_to_bf16(out, out, outputs);
+      }
+    }
+  });
+  ForExpertTiles(hidden, kTileRows, [&](int64_t e, int64_t pair0, int64_t pairs, int64_t row,
+                                        int64_t row_end) {
+    kernels_.matmul({w.down.Expert(e), w.down_bias + e * hidden, row, row_end,
+                     static_cast<int>(pairs), args.activations + pair0 * inter, inter, nullptr,
+                     args.expert_out + pair0 * hidden + row, hidden});
+  });
+  pool_.ParallelFor(args.tokens.num_tokens, [&](int64_t t) {
+    float* x = args.x + t * hidden;
+    for (int64_t j = 0; j < k; ++j) {
+      const float weight = args.weights[t * k + j];
+      const float* out = args.expert_out + pair_of_choice_[t * k + j] * hidden;
+      for (int64_t i = 0; i < hidden; ++i) x[i] += weight * out[i];
+    }
+  });
+}
+
+}  // namespace motet

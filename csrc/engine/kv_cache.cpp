@@ -1,0 +1,86 @@
+#include "engine/kv_cache.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <string>
+
+#include "base/error.h"
+#include "base/page.h"
+#include "sched/scheduler.h"
+
+namespace motet {
+namespace {
+
+int64_t Pages(int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
+
+}  // namespace
+
+KvCachePlan MinimalKvCache(const ModelConfig& config, const KvCacheLimits& limits) {
+  const int64_t element = limits.precision == Precision::kExact ? 2 : 4;
+  const int64_t layer_page_bytes = 2 * kPageTokens * config.KvSize() * element;
+  const int64_t sliding =
+      std::count(config.layer_is_sliding.begin(), config.layer_is_sliding.end(), true);
+  KvCachePlan plan;
+  plan.full_page_bytes = (config.num_layers - sliding) * layer_page_bytes;
+  plan.sliding_page_bytes = sliding * layer_page_bytes;
+  plan.full_pages = Pages(limits.max_context);
+  plan.sliding_pages = limits.max_sequences * SlidingPagesPerSequence(config.sliding_window,
+                                                                      limits.max_tokens,
+                                                                      limits.max_context);
+  return plan;
+}
+
+KvCachePlan PlanKvCache(const ModelConfig& config, const KvCacheLimits& limits, int64_t bytes) {
+  KvCachePlan plan = MinimalKvCache(config, limits);
+  if (plan.bytes() > bytes) {
+    KvCacheLimits smaller = limits;
+    int64_t fits = 0;
+    for (int64_t step = Pages(limits.max_context); step > 0; step /= 2) {
+      while (fits + step < Pages(limits.max_context)) {
+        smaller.max_context = (fits + step) * kPageTokens;
+        if (MinimalKvCache(config, smaller).bytes() > bytes) break;
+        fits += step;
+      }
+    }
+    const std::string what = "the KV cache of max_context=" + std::to_string(limits.max_context) +
+                             " needs " + std::to_string(plan.bytes()) +
+                             " bytes, kv_cache_bytes allows " + std::to_string(bytes);
+    throw OutOfMemoryError(
+        what + (fits ? "; max_context=" + std::to_string(fits * kPageTokens) + " would fit"
+                     : "; no context would fit"));
+  }
+  if (plan.full_page_bytes > 0) {
+    const int64_t room = (bytes - plan.sliding_pages * plan.sliding_page_bytes) /
+                         plan.full_page_bytes;
+    plan.full_pages = std::min(room, limits.max_sequences * Pages(limits.max_context));
+  } else {
+    plan.full_pages = limits.max_sequences * Pages(limits.max_context);
+  }
+  return plan;
+}
+
+KvCache::KvCache(const ModelConfig& config, const KvCachePlan& plan) {
+  size_ = static_cast<size_t>(std::max<int64_t>(plan.bytes(), 1));
+  void* memory = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) {
+    throw OutOfMemoryError("the system refused " + std::to_string(size_) +
+                           " bytes for the KV cache; a smaller kv_cache_bytes or max_context may "
+                           "fit");
+  }
+  memory_ = static_cast<char*>(memory);
+  const int64_t sliding =
+      std::count(config.layer_is_sliding.begin(), config.layer_is_sliding.end(), true);
+  const int64_t full = config.num_layers - sliding;
+  char* next = memory_;
+  for (const bool is_sliding : config.layer_is_sliding) {
+    const int64_t half = is_sliding ? plan.sliding_pages * plan.sliding_page_bytes / sliding / 2
+                                    : plan.full_pages * plan.full_page_bytes / full / 2;
+    layers_.push_back({next, next + half, nullptr, 0, is_sliding ? config.sliding_window : 0});
+    next += 2 * half;
+  }
+}
+
+KvCache::~KvCache() { munmap(memory_, size_); }
+
+}  // namespace motet

@@ -1,0 +1,53 @@
+// Memory of the KV cache: planned first, then reserved once. Pages of full layers and of sliding
+// layers are counted separately, since sliding layers give theirs back behind the window.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "model/config.h"
+#include "ops/ops.h"
+
+namespace motet {
+
+struct KvCachePlan {
+  int64_t full_pages = 0, sliding_pages = 0;
+  int64_t full_page_bytes = 0, sliding_page_bytes = 0;  // of all layers of the kind together
+
+  int64_t bytes() const {
+    return full_pages * full_page_bytes + sliding_pages * sliding_page_bytes;
+  }
+};
+
+struct KvCacheLimits {
+  Precision precision;
+  int64_t max_context;    // tokens of one sequence
+  int64_t max_sequences;  // running at once
+  int64_t max_tokens;     // computed in one step
+};
+
+// The least that lets one sequence fill its context while the others wait.
+KvCachePlan MinimalKvCache(const ModelConfig& config, const KvCacheLimits& limits);
+
+// As many full pages as fit `bytes`, at most what all sequences together can use. Throws
+// OutOfMemoryError, naming the largest context that would fit, when not even the minimum does.
+KvCachePlan PlanKvCache(const ModelConfig& config, const KvCacheLimits& limits, int64_t bytes);
+
+class KvCache {
+ public:
+  // Address space is reserved at once; the system backs a page when it is first written.
+  KvCache(const ModelConfig& config, const KvCachePlan& plan);
+  ~KvCache();
+  KvCache(const KvCache&) = delete;
+  KvCache& operator=(const KvCache&) = delete;
+
+  // Without a page table, which the step's plan brings.
+  const LayerCache& layer(int64_t i) const { return layers_[i]; }
+
+ private:
+  char* memory_ = nullptr;
+  size_t size_ = 0;
+  std::vector<LayerCache> layers_;
+};
+
+}  // namespace motet

@@ -1,0 +1,31 @@
+// What one step computes, as flat arrays that a device can take as they are. Capacities are fixed
+// at construction; a step only rewrites the contents.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace motet {
+
+struct BatchPlan {
+  int num_tokens = 0;
+  int num_logit_rows = 0;
+  std::vector<int32_t> token_ids;   // [num_tokens]
+  std::vector<int32_t> positions;   // [num_tokens] absolute, from 0
+  std::vector<int32_t> slots;       // [num_tokens] the sequence's row in the page tables
+  std::vector<int32_t> logit_rows;  // [num_logit_rows] tokens whose logits are wanted
+
+  // Page tables: [max_sequences, pages_per_sequence] each, -1 where there is no page.
+  const int32_t* full_pages = nullptr;
+  const int32_t* sliding_pages = nullptr;
+  int64_t pages_per_sequence = 0;
+
+  BatchPlan(int max_tokens, int max_logit_rows) {
+    token_ids.resize(max_tokens);
+    positions.resize(max_tokens);
+    slots.resize(max_tokens);
+    logit_rows.resize(max_logit_rows);
+  }
+};
+
+}  // namespace motet
