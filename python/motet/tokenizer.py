@@ -35,7 +35,7 @@ class Tokenizer:
         backend.no_truncation()
         backend.no_padding()
         added = backend.get_added_tokens_decoder()
-        # A fine-tune may have saved `<|...|>` tokens as ordinary ones, which plain text would match.
+        # Fine-tunes may have saved `<|...|>` tokens as ordinary ones, which plain text would match
         backend.add_special_tokens(
             [
                 tokenizers.AddedToken(token.content, special=True, normalized=False)

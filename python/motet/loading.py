@@ -1,0 +1,159 @@
+"""From a checkpoint's directory to a running engine."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from motet import _core, machine
+from motet.config import ModelConfig, load_config
+from motet.defaults import sampling_defaults
+from motet.errors import CheckpointError, InvalidRequestError
+from motet.results import ModelInfo
+from motet.runner import Runner
+from motet.tokenizer import Tokenizer
+from motet.weights import core_config, load_weights
+
+PRECISIONS = ("exact", "f32")
+DEVICES = ("auto", "cpu")
+
+# One sequence is computed at a time.
+_MAX_BATCH = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to run a model; None chooses by the machine and the model."""
+
+    device: str = "auto"
+    precision: str = "exact"
+    max_context: int | None = None
+    kv_cache_bytes: int | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model ready to run."""
+
+    config: ModelConfig
+    tokenizer: Tokenizer
+    runner: Runner
+    info: ModelInfo
+    eos_ids: tuple[int, ...]  # these end an answer
+    sampling_defaults: Mapping[str, float | int]
+
+
+def load(
+    directory: Path,
+    name: str,
+    options: Options,
+    progress: Callable[[float], None] | None = None,
+) -> Loaded:
+    """Maps the weights and starts an engine; `progress` is called with what part is done, 0 to 1.
+
+    Raises InvalidRequestError for bad options, CheckpointError for a damaged checkpoint and
+    OutOfMemoryError, before allocating, if the cache would not fit.
+    """
+    _check(options)
+    config = load_config(directory)
+    defaults = sampling_defaults(directory)
+    tokenizer = Tokenizer.from_dir(directory)
+    if tokenizer.vocab_size > config.vocab_size:
+        raise CheckpointError(
+            "tokenizer and model don't fit",
+            file=str(directory / "tokenizer.json"),
+            expected=f"token ids below the model's vocab_size {config.vocab_size}",
+            found=f"ids up to {tokenizer.vocab_size - 1}",
+        )
+    weights = load_weights(directory, config)
+    core = core_config(config)
+    budget = options.kv_cache_bytes or machine.memory_bytes() // 4
+    max_context = options.max_context or _fitting_context(config, core, options.precision, budget)
+    if max_context > config.max_position_embeddings:
+        raise InvalidRequestError(
+            f"max_context: expected at most the model's {config.max_position_embeddings},"
+            f" found {max_context}",
+            param="max_context",
+        )
+    engine = _core.Engine(
+        core,
+        weights,
+        precision=options.precision,
+        max_context=max_context,
+        kv_cache_bytes=budget,
+        threads=options.threads or machine.core_count(),
+        max_batch=_MAX_BATCH,
+        progress=progress,
+    )
+    info = ModelInfo(
+        name=name,
+        n_params=sum(_parameters(slot, array) for slot, array in weights.items()),
+        n_layers=config.num_layers,
+        max_context=max_context,
+        device="cpu",
+        dtype="mxfp4" if config.experts_mxfp4 else "bf16",
+        bytes=sum(array.nbytes for array in weights.values()),
+        isa=engine.isa,
+        threads=engine.threads,
+    )
+    return Loaded(config, tokenizer, Runner(engine), info, _ends(config, tokenizer), defaults)
+
+
+def _fitting_context(
+    config: ModelConfig, core: _core.ModelConfig, precision: str, budget: int
+) -> int:
+    """The largest context, up to the model's, whose cache fits `budget` bytes; at least 1."""
+
+    def fits(context: int) -> bool:
+        return _core.kv_cache_bytes(core, precision, context, _MAX_BATCH) <= budget
+
+    if fits(config.max_position_embeddings):
+        return config.max_position_embeddings
+    return max(
+        1,
+        bisect.bisect_left(
+            range(1, config.max_position_embeddings), True, key=lambda n: not fits(n)
+        ),
+    )
+
+
+def _ends(config: ModelConfig, tokenizer: Tokenizer) -> tuple[int, ...]:
+    """The checkpoint's end tokens, and harmony's by name: some configurations lack <|call|>."""
+    named = [tokenizer.special_tokens.get(name) for name in ("<|return|>", "<|call|>")]
+    return tuple(dict.fromkeys([*config.eos_token_ids, *(i for i in named if i is not None)]))
+
+
+def _parameters(slot: str, array: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> int:
+    if slot.endswith("_blocks"):
+        return 2 * array.size  # two 4-bit weights a byte
+    return 0 if slot.endswith("_scales") else math.prod(array.shape)
+
+
+def _check(options: Options) -> None:
+    for param, value, allowed in (
+        ("device", options.device, DEVICES),
+        ("precision", options.precision, PRECISIONS),
+    ):
+        if value not in allowed:
+            expected = ", ".join(map(repr, allowed))
+            raise InvalidRequestError(
+                f"{param}: expected one of {expected}, found {value!r}", param=param
+            )
+    for param, number in (
+        ("max_context", options.max_context),
+        ("kv_cache_bytes", options.kv_cache_bytes),
+        ("threads", options.threads),
+    ):
+        if number is None:
+            continue
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise InvalidRequestError(
+                f"{param}: expected a positive integer, found {number!r}", param=param
+            )

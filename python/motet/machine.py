@@ -1,0 +1,37 @@
+"""What this process may use of the machine: memory and cores, a container's limits included."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+_CGROUP = Path("/sys/fs/cgroup")
+_CPUS = Path("/sys/devices/system/cpu")
+
+
+def memory_bytes() -> int:
+    """Physical memory, or the container's share of it."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = _read(_CGROUP / "memory.max")
+    return min(physical, int(limit)) if limit.isdigit() else physical
+
+
+def core_count() -> int:
+    """Physical cores this process may run on: hyper-threads share the units that limit us."""
+    if not hasattr(os, "sched_getaffinity"):  # macOS
+        return os.cpu_count() or 1
+    allowed = os.sched_getaffinity(0)
+    siblings = {
+        _read(_CPUS / f"cpu{cpu}/topology/thread_siblings_list") or str(cpu) for cpu in allowed
+    }
+    quota, _, period = _read(_CGROUP / "cpu.max").partition(" ")
+    limit = math.ceil(int(quota) / int(period)) if quota.isdigit() else len(siblings)
+    return max(1, min(len(siblings), limit))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,188 @@
+"""What a call gives back: plain, frozen records, and the errors that reading them can raise."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from motet.errors import MotetError
+
+if TYPE_CHECKING:
+    from motet import harmony
+
+Finish = Literal["stop", "length", "tool_calls", "cancelled", "error"]
+
+
+class InvalidToolArguments(MotetError, ValueError):
+    """The model wrote arguments that are not JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """One token with its natural-log probability before temperature; `top` holds the likeliest."""
+
+    token_id: int
+    token: str
+    bytes: bytes
+    logprob: float
+    top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts; `reasoning_tokens` are part of `completion_tokens`."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int
+    cached_tokens: int
+    total_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds, by a monotonic clock. `decode_s` leaves out what a slow reader of a stream takes."""
+
+    queue_s: float
+    prefill_s: float
+    ttft_s: float
+    decode_s: float
+    prefill_tps: float
+    decode_tps: float
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a function or a builtin tool; `arguments` is the text as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+    def json(self) -> Any:
+        """The parsed arguments; raises InvalidToolArguments."""
+        try:
+            return json.loads(self.arguments)
+        except ValueError as error:
+            raise InvalidToolArguments(
+                f"arguments of {self.name}: expected JSON, found {self.arguments!r}: {error}"
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The result of `LLM.generate`.
+
+    `token_ids` are all tokens generated, the one that stopped it included. `text` has neither
+    special tokens nor, unless asked for, the stop string. `stop_reason` is the stop string or the
+    id out of `stop_token_ids` that ended it, None for the model's own end.
+    """
+
+    text: str
+    token_ids: list[int]
+    finish_reason: Finish
+    stop_reason: str | int | None
+    usage: Usage
+    timings: Timings
+    index: int = 0
+    logprobs: list[TokenLogprob] | None = None
+    prompt_logprobs: list[TokenLogprob | None] | None = None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class ChatCompletion(Completion):
+    """The result of `LLM.chat`: `text` is the final channel, `reasoning` the analysis channel.
+
+    `messages` are the model's, to be appended to the conversation to go on with it.
+    """
+
+    reasoning: str = ""
+    tool_calls: list[ToolCall] = field(default_factory=list)
+    messages: list[harmony.Message] = field(default_factory=list)
+    id: str = ""
+    created: int = 0
+    model: str = ""
+
+    # A dataclass with slots makes a new class, so each one states its own.
+    def __str__(self) -> str:
+        return self.text
+
+    def to_openai(self) -> dict[str, Any]:
+        """The body of OpenAI's `/v1/chat/completions`, with `message.reasoning` beside it."""
+        message: dict[str, Any] = {"role": "assistant", "content": self.text or None}
+        if self.reasoning:
+            message["reasoning"] = self.reasoning
+        if self.tool_calls:
+            message["tool_calls"] = [
+                {
+                    "id": call.id,
+                    "type": "function",
+                    "function": {"name": call.name, "arguments": call.arguments},
+                }
+                for call in self.tool_calls
+            ]
+        elif not self.text:
+            message["content"] = ""
+        choice = {
+            "index": self.index,
+            "message": message,
+            "logprobs": None
+            if self.logprobs is None
+            else {"content": [_openai_logprob(entry) for entry in self.logprobs]},
+            # OpenAI's enumeration has no word for a cancelled answer.
+            "finish_reason": "stop" if self.finish_reason == "cancelled" else self.finish_reason,
+        }
+        usage = {
+            "prompt_tokens": self.usage.prompt_tokens,
+            "completion_tokens": self.usage.completion_tokens,
+            "total_tokens": self.usage.total_tokens,
+            "prompt_tokens_details": {"cached_tokens": self.usage.cached_tokens},
+            "completion_tokens_details": {"reasoning_tokens": self.usage.reasoning_tokens},
+        }
+        return {
+            "id": self.id,
+            "object": "chat.completion",
+            "created": self.created,
+            "model": self.model,
+            "choices": [choice],
+            "usage": usage,
+        }
+
+
+def _openai_logprob(entry: TokenLogprob) -> dict[str, Any]:
+    def one(item: TokenLogprob) -> dict[str, Any]:
+        return {"token": item.token, "logprob": item.logprob, "bytes": list(item.bytes)}
+
+    return {**one(entry), "top_logprobs": [one(item) for item in entry.top]}
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """One step of a stream. `token_ids` of all deltas, the "end" included, make up the result's."""
+
+    kind: Literal["reasoning", "text", "tool_call", "end"]
+    text: str = ""
+    token_ids: tuple[int, ...] = ()
+    index: int = 0
+    tool_call: ToolCall | None = None
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    result: ChatCompletion | Completion | None = None  # on "end" only
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What was loaded: `bytes` of weights as stored, and the `isa` of the kernels that run them."""
+
+    name: str
+    n_params: int
+    n_layers: int
+    max_context: int
+    device: str
+    dtype: str
+    bytes: int
+    isa: str
+    threads: int
