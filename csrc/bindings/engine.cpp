@@ -1,6 +1,7 @@
 // The engine, its configuration and its events.
 #include "engine/engine.h"
 
+#include <pybind11/functional.h>
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "bindings/bindings.h"
 #include "cpu/sample.h"
 #include "ops/sample.h"
 

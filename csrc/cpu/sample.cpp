@@ -23,8 +23,8 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 // under 2^-53, the finest that the uniform number can tell apart.
 constexpr float kSmallestExponent = -80.0f;
 
-// exp(x) for x in [-80, 0]. Ours because it vectorises and gives the
-// same bits on every CPU; its error is under 2e-7 of the result.
+// exp(x) for x in [-80, 0]. Ours because it vectorises and gives the same bits on every CPU; its
+// error is under 2e-7 of the result.
 inline float Exp(float x) {
   constexpr float kLog2E = 1.44269504f;
   constexpr float kLn2High = 0.693359375f;  // 9 bits, so that its product with n is exact
@@ -87,8 +87,8 @@ double SumOf(std::span<const float> x) {
 
 // weights[i] = exp((x[i] - max) * scale), at least exp(-80); returns their sum.
 double Weigh(std::span<const float> x, float max, float scale, float* __restrict weights) {
-  constexpr float kLargest =
-      std::numeric_limits<float>::max();  // stands for inf, as inf - inf is NaN
+  // Stands for infinity, since inf - inf is NaN.
+  constexpr float kLargest = std::numeric_limits<float>::max();
   const float top = max > kLargest ? kLargest : max;
   for (size_t i = 0; i < x.size(); ++i) {
     const float exponent = ((x[i] > kLargest ? kLargest : x[i]) - top) * scale;

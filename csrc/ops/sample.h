@@ -68,7 +68,7 @@ struct TopLogprob {
 
 struct TokenLogprob {
   float logprob;                    // of the token asked for
-  std::span<const TopLogprob> top;  // [<= k] by logprob, then lower id; none at -inf
+  std::span<const TopLogprob> top;  // [<= k] by logprob, then lower id; no logit of -inf
 };
 
 struct SampleResult {

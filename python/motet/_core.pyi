@@ -1,0 +1,157 @@
+"""The compiled engine. Private: the public surface is the package motet."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, final
+
+import numpy as np
+import numpy.typing as npt
+
+Precision = Literal["exact", "f32"]
+
+@final
+class ModelConfig:
+    """Validated hyper-parameters; raises CheckpointError naming the value."""
+
+    def __init__(
+        self,
+        *,
+        num_layers: int,
+        hidden_size: int,
+        intermediate_size: int,
+        num_heads: int,
+        num_kv_heads: int,
+        head_dim: int,
+        vocab_size: int,
+        num_experts: int,
+        experts_per_token: int,
+        sliding_window: int,
+        layer_is_sliding: Sequence[bool],
+        rms_norm_eps: float,
+        swiglu_limit: float,
+        max_position_embeddings: int,
+        rope_theta: float,
+        rope_factor: float,
+        rope_beta_fast: float,
+        rope_beta_slow: float,
+        rope_original_max_position: int,
+        rope_truncate: bool,
+        experts_mxfp4: bool,
+    ) -> None: ...
+
+@final
+class Sampling:
+    """A request's sampling parameters, as motet.sampling fills them in."""
+
+    def __init__(
+        self,
+        *,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+        min_p: float = 0.0,
+        seed: int = 0,
+        presence_penalty: float = 0.0,
+        frequency_penalty: float = 0.0,
+        repetition_penalty: float = 1.0,
+        bias_ids: Sequence[int] = (),
+        bias_values: Sequence[float] = (),
+        logprobs: int = -1,
+        prompt_logprobs: int = -1,
+        min_tokens: int = 0,
+        stop_ids: Sequence[int] = (),
+        logits_processor: Callable[[list[int], npt.NDArray[np.float32]], Any] | None = None,
+    ) -> None: ...
+    @property
+    def temperature(self) -> float: ...
+    @property
+    def top_p(self) -> float: ...
+    @property
+    def top_k(self) -> int: ...
+    @property
+    def min_p(self) -> float: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def presence_penalty(self) -> float: ...
+    @property
+    def frequency_penalty(self) -> float: ...
+    @property
+    def repetition_penalty(self) -> float: ...
+    @property
+    def bias_ids(self) -> list[int]: ...
+    @property
+    def bias_values(self) -> list[float]: ...
+    @property
+    def logprobs(self) -> int: ...
+    @property
+    def prompt_logprobs(self) -> int: ...
+    @property
+    def min_tokens(self) -> int: ...
+    @property
+    def stop_ids(self) -> list[int]: ...
+
+@final
+class Event:
+    """One token of one request, or its end, or both."""
+
+    @property
+    def request(self) -> int: ...
+    @property
+    def token(self) -> int: ...  # -1 when the event only ends the request
+    @property
+    def position(self) -> int: ...
+    @property
+    def logprob(self) -> float: ...  # NaN unless asked for
+    @property
+    def top(self) -> list[tuple[int, float]]: ...
+    @property
+    def is_prompt(self) -> bool: ...
+    @property
+    def finish(self) -> Literal["stop", "length", "cancelled", "error"] | None: ...
+
+@final
+class Engine:
+    """Requests in, events out. Every method may be called from any thread."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        tensors: Mapping[str, npt.NDArray[Any]],
+        *,
+        precision: Precision = "exact",
+        max_context: int,
+        kv_cache_bytes: int,
+        threads: int,
+        max_batch: int = 1,
+        progress: Callable[[float], None] | None = None,
+    ) -> None: ...
+    def submit(
+        self, ids: npt.ArrayLike, sampling: Sampling, max_new_tokens: int
+    ) -> int: ...
+    def step(self) -> list[Event]: ...
+    def cancel(self, request: int) -> None: ...
+    def logits(self, ids: npt.ArrayLike, chunk: int = 0) -> npt.NDArray[np.float32]: ...
+    def memory(self) -> dict[str, int]: ...
+    @property
+    def isa(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
+
+def weight_slots(
+    config: ModelConfig,
+) -> list[tuple[str, Literal["BF16", "U8"], tuple[int, ...]]]: ...
+def kv_cache_bytes(
+    config: ModelConfig, precision: Precision, max_context: int, max_batch: int
+) -> int: ...
+def cpu_features() -> dict[str, bool]: ...
+def isas() -> list[str]: ...
+def sample(
+    logits: npt.ArrayLike,
+    sampling: Sampling,
+    history: npt.ArrayLike = ...,
+    n_prompt: int = 0,
+    position: int = 0,
+) -> tuple[int, float, list[tuple[int, float]]]: ...
+def logprob_of(
+    logits: npt.ArrayLike, token: int, k: int = 0
+) -> tuple[float, list[tuple[int, float]]]: ...
