@@ -3,7 +3,7 @@
 // A block is 32 weights that follow each other along the input axis: 16 bytes of codes and one
 // byte of scale, kept in two separate tensors:
 //   blocks U8 [rows, cols/32, 16]   byte j holds weight 2j in its low and 2j+1 in its high nibble
-//   scales U8 [rows, cols/32]       E8M0: 2^(scale-127); 255 is NaN
+//   scales U8 [rows, cols/32]       E8M0: 2^(scale-127); 255 is NaN and refused at load
 //   weight = kE2m1[code] * 2^(scale-127)
 #pragma once
 
@@ -14,7 +14,6 @@ namespace motet {
 
 inline constexpr int kMxfp4BlockSize = 32;   // weights
 inline constexpr int kMxfp4BlockBytes = 16;  // bytes of codes
-inline constexpr uint8_t kMxfp4NanScale = 255;
 
 // e2m1: one sign bit (8), two of exponent, one of mantissa.
 inline constexpr float kE2m1[16] = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,

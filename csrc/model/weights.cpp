@@ -1,6 +1,6 @@
 #include "model/weights.h"
 
-#include <cstring>
+#include <utility>
 
 #include "base/error.h"
 #include "base/mxfp4.h"
@@ -40,18 +40,6 @@ WeightMatrix Bf16Matrix(const TensorMap& tensors, const std::string& name) {
   const TensorView& t = Find(tensors, name);
   return {WeightFormat::kBf16, static_cast<const uint8_t*>(t.data), nullptr, t.shape[0],
           t.shape[1]};
-}
-
-void CheckScales(const std::string& name, const TensorView& scales) {
-  const auto* bytes = static_cast<const uint8_t*>(scales.data);
-  const int64_t count = scales.shape[0] * scales.shape[1] * scales.shape[2];
-  const void* nan = std::memchr(bytes, kMxfp4NanScale, static_cast<size_t>(count));
-  if (!nan) return;
-  const int64_t at = static_cast<const uint8_t*>(nan) - bytes;
-  const int64_t per_row = scales.shape[2], per_expert = scales.shape[1] * per_row;
-  throw CheckpointError(name, "expected scales 0..254, found 255 (NaN) at " +
-                                  ShapeText({at / per_expert, at % per_expert / per_row,
-                                             at % per_row}));
 }
 
 }  // namespace
@@ -104,11 +92,9 @@ std::vector<WeightSlot> WeightSlots(const ModelConfig& c) {
 ExpertMatrices Weights::BindExperts(const std::string& name, const ModelConfig& config,
                                     const TensorMap& tensors, int64_t rows, int64_t cols) {
   if (config.experts_mxfp4) {
-    const TensorView& scales = Find(tensors, name + "_scales");
-    CheckScales(name + "_scales", scales);
     return {{WeightFormat::kMxfp4,
              static_cast<const uint8_t*>(Find(tensors, name + "_blocks").data),
-             static_cast<const uint8_t*>(scales.data), rows, cols}};
+             static_cast<const uint8_t*>(Find(tensors, name + "_scales").data), rows, cols}};
   }
   const auto* source = static_cast<const uint16_t*>(Find(tensors, name).data);  // [E, cols, rows]
   auto copy = std::make_unique<uint16_t[]>(config.num_experts * rows * cols);

@@ -57,8 +57,8 @@ struct LayerWeights {
 
 class Weights {
  public:
-  // Throws CheckpointError for a tensor that is missing, has another dtype or shape, or (MXFP4)
-  // holds a NaN scale. `progress` is called with the fraction of layers bound.
+  // Throws CheckpointError for a tensor that is missing or has another dtype or shape. `progress`
+  // is called with the fraction of layers bound.
   Weights(const ModelConfig& config, const TensorMap& tensors,
           const std::function<void(double)>& progress);
 
