@@ -43,9 +43,9 @@ void CallProcessor(const py::object& processor, std::span<const int32_t> tokens,
   const py::object returned = processor(token_list, array);
   const Logits edited = returned.is_none() ? array : returned.cast<Logits>();
   if (edited.ndim() != 1 || edited.size() != array.size()) {
-    throw InvalidRequestError("logits_processor", "expected None or logits of shape (" +
-                                                      std::to_string(array.size()) + ",), found " +
-                                                      ShapeOf(edited));
+    throw InvalidRequestError("logits_processor",
+                              "logits_processor: expected None or logits of shape (" +
+                                  std::to_string(array.size()) + ",), found " + ShapeOf(edited));
   }
   std::copy_n(edited.data(), logits.size(), logits.begin());
 }
@@ -70,17 +70,9 @@ cpu::SampleScratch& ScratchFor(size_t vocab) {
   return *scratch;
 }
 
-void CheckTokens(const char* param, std::span<const int32_t> tokens, size_t vocab) {
-  for (const int32_t id : tokens) {
-    if (id >= 0 && static_cast<size_t>(id) < vocab) continue;
-    throw InvalidRequestError(param, "expected token ids in [0, " + std::to_string(vocab) +
-                                         "), found " + std::to_string(id));
-  }
-}
-
 void CheckLogits(const Logits& logits) {
   if (logits.ndim() == 1 && logits.size() > 0) return;
-  throw InvalidRequestError("logits", "expected shape (vocab,), found " + ShapeOf(logits));
+  throw InvalidRequestError("logits", "logits: expected shape (vocab,), found " + ShapeOf(logits));
 }
 
 Top ToPairs(std::span<const TopLogprob> top) {
@@ -95,7 +87,7 @@ Sampling MakeSampling(double temperature, double top_p, int top_k, double min_p,
                       int prompt_logprobs, int min_tokens, std::vector<int32_t> stop_ids,
                       py::object logits_processor) {
   if (bias_ids.size() != bias_values.size()) {
-    throw InvalidRequestError("logit_bias", "expected as many values as ids (" +
+    throw InvalidRequestError("logit_bias", "logit_bias: expected as many values as ids (" +
                                                 std::to_string(bias_ids.size()) + "), found " +
                                                 std::to_string(bias_values.size()));
   }
@@ -125,9 +117,9 @@ std::tuple<int32_t, float, Top> SampleOnNumpy(const Logits& logits, const Sampli
   const std::span<const float> row = View(logits);
   const std::span<const int32_t> tokens = View(history);
   cpu::CheckSampling(sampling, row.size());
-  CheckTokens("history", tokens, row.size());
+  cpu::CheckTokenIds("history", tokens, row.size());
   if (n_prompt > tokens.size()) {
-    throw InvalidRequestError("n_prompt", "expected at most the history's " +
+    throw InvalidRequestError("n_prompt", "n_prompt: expected at most the history's " +
                                               std::to_string(tokens.size()) + " tokens, found " +
                                               std::to_string(n_prompt));
   }
@@ -141,7 +133,7 @@ std::tuple<int32_t, float, Top> SampleOnNumpy(const Logits& logits, const Sampli
 std::pair<float, Top> LogprobOnNumpy(const Logits& logits, int32_t token, int k) {
   CheckLogits(logits);
   const std::span<const float> row = View(logits);
-  CheckTokens("token", {&token, 1}, row.size());
+  cpu::CheckTokenIds("token", {&token, 1}, row.size());
   const TokenLogprob result = cpu::LogprobOf(row, token, k, ScratchFor(row.size()));
   return {result.logprob, ToPairs(result.top)};
 }

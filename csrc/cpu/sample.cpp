@@ -274,12 +274,6 @@ std::span<TopLogprob> FindTop(std::span<const float> logits, int k, SampleScratc
   return std::span(scratch.top).first(n);
 }
 
-void CheckId(const char* param, int32_t id, size_t vocab) {
-  if (id >= 0 && static_cast<size_t>(id) < vocab) return;
-  throw InvalidRequestError(param, "expected token ids in [0, " + std::to_string(vocab) +
-                                       "), found " + std::to_string(id));
-}
-
 }  // namespace
 
 SampleScratch::SampleScratch(size_t vocab)
@@ -290,9 +284,17 @@ SampleScratch::SampleScratch(size_t vocab)
       block_sums((vocab + kBlock - 1) / kBlock),
       top(kMaxTopLogprobs) {}
 
+void CheckTokenIds(const char* param, std::span<const int32_t> ids, size_t vocab) {
+  for (const int32_t id : ids) {
+    if (id >= 0 && static_cast<size_t>(id) < vocab) continue;
+    throw InvalidRequestError(param, std::string(param) + ": expected token ids in [0, " +
+                                         std::to_string(vocab) + "), found " + std::to_string(id));
+  }
+}
+
 void CheckSampling(const Sampling& sampling, size_t vocab) {
-  for (const int32_t id : sampling.bias_ids) CheckId("logit_bias", id, vocab);
-  for (const int32_t id : sampling.stop_ids) CheckId("stop_token_ids", id, vocab);
+  CheckTokenIds("logit_bias", sampling.bias_ids, vocab);
+  CheckTokenIds("stop_token_ids", sampling.stop_ids, vocab);
 }
 
 TokenLogprob LogprobOf(std::span<const float> logits, int32_t token, int k,

@@ -35,8 +35,9 @@ struct SampleScratch {
   std::vector<TopLogprob> top;     // [kMaxTopLogprobs]
 };
 
-// Throws InvalidRequestError if an id in `sampling` is not in [0, vocab). Call it at submission:
-// Sample() relies on it.
+// Both throw InvalidRequestError for an id outside [0, vocab). Sample() relies on its ids having
+// been checked when the request came in.
+void CheckTokenIds(const char* param, std::span<const int32_t> ids, size_t vocab);
 void CheckSampling(const Sampling& sampling, size_t vocab);
 
 SampleResult Sample(const SampleArgs& args, SampleScratch& scratch);

@@ -124,7 +124,7 @@ def _invalid(param: str, expected: str, found: object) -> InvalidRequestError:
     try:
         shown = f"{found!r:.200}"
     except ValueError:  # an int of thousands of digits
-        shown = f"a {type(found).__name__} too long to show"
+        shown = f"{type(found).__name__} too long to show"
     return InvalidRequestError(f"{param}: expected {expected}, found {shown}", param=param)
 
 
