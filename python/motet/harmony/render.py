@@ -82,7 +82,7 @@ def render_conversation_for_training(
 
 
 def _header(tokenizer: Tokenizer, tokens: HarmonyTokens, message: Message) -> list[int]:
-    """Ids between <|start|> and <|message|>: who speaks, to whom, on which channel, in what form."""
+    """Ids between <|start|> and <|message|>: who speaks, to whom, on which channel, as what."""
     if message.role == "tool":
         if message.name is None:
             raise InvalidRequestError("a tool message needs the tool's name", param="messages")
