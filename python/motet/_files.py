@@ -68,6 +68,16 @@ def read_json_object(path: Path, max_bytes: int) -> JsonObject:
         return parse_json_object(read_exactly(descriptor, 0, size, path), path)
 
 
+def contents(directory: Path) -> str:
+    """What a directory holds, in a few words for an error message."""
+    try:
+        names = sorted(entry.name for entry in directory.iterdir())
+    except OSError as error:
+        return error.strerror or str(error)
+    shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+    return shown or "an empty directory"
+
+
 def _describe(error: OSError, path: Path) -> str:
     if error.errno == errno.ELOOP:
         return "a symbolic link loop"

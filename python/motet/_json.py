@@ -58,7 +58,7 @@ class JsonReader:
             file=str(self.path),
             tensor=self.prefix + key,
             expected=expected,
-            found=found if isinstance(found, str) else show(found),
+            found=show(found),
         )
 
     def get(self, *spellings: str) -> object:

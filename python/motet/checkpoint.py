@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from motet._files import open_regular, read_exactly, read_json_object
+from motet._files import contents, open_regular, read_exactly, read_json_object
 from motet._json import parse_json_object
 from motet.errors import CheckpointError
 
@@ -66,7 +66,7 @@ class Checkpoint:
                 "no weights",
                 file=str(directory),
                 expected=f"{SINGLE_FILE} or {INDEX_FILE}",
-                found=_contents(directory),
+                found=contents(directory),
             )
 
     def array(self, name: str) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
@@ -235,12 +235,3 @@ def _read_shard(path: Path, index: Path, name: str) -> dict[str, TensorInfo]:
             found="no such file",
         )
     return read_header(path)
-
-
-def _contents(directory: Path) -> str:
-    try:
-        names = sorted(entry.name for entry in directory.iterdir())
-    except OSError as error:
-        return error.strerror or str(error)
-    shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-    return shown or "an empty directory"

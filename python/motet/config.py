@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from motet._files import read_json_object
+from motet._files import contents, read_json_object
 from motet._json import JsonReader, show
 from motet.checkpoint import Checkpoint
+from motet.errors import CheckpointError
 
 _MAX_CONFIG_BYTES = 1 << 20
 _MXFP4_BLOCK = 32  # weights that share one scale, along the input axis
@@ -55,6 +56,13 @@ def load_config(directory: Path) -> ModelConfig:
     naming file, key, expected and found.
     """
     path = directory / "config.json"
+    if not path.exists() and not path.is_symlink():
+        raise CheckpointError(
+            "not a checkpoint",
+            file=str(directory),
+            expected="config.json, tokenizer.json and safetensors files",
+            found=contents(directory),
+        )
     reader = JsonReader(read_json_object(path, _MAX_CONFIG_BYTES), path)
     reader.only("model_type", "gpt_oss", required=True)
     reader.only("hidden_act", "silu")
@@ -171,7 +179,7 @@ def _layer_is_sliding(config: JsonReader, num_layers: int) -> tuple[bool, ...]:
     if kinds is None:
         return tuple(i % 2 == 0 for i in range(num_layers))
     if not isinstance(kinds, list) or len(kinds) != num_layers:
-        found = f"{len(kinds)} entries" if isinstance(kinds, list) else show(kinds)
+        found = len(kinds) if isinstance(kinds, list) else kinds
         raise config.error("layer_types", f"a list of {num_layers}, one a layer", found)
     for kind in kinds:
         if kind not in ("sliding_attention", "full_attention"):

@@ -1,0 +1,38 @@
+"""Ways to damage a copy of a good checkpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Header = dict[str, Any]
+
+
+def split(path: Path) -> tuple[Header, bytes]:
+    """A safetensors file's header and its data."""
+    raw = path.read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    return json.loads(raw[8 : 8 + length]), raw[8 + length :]
+
+
+def join(path: Path, header: bytes, data: bytes) -> None:
+    path.write_bytes(len(header).to_bytes(8, "little") + header + data)
+
+
+def edit_header(path: Path, edit: Callable[[Header], object]) -> None:
+    header, data = split(path)
+    edit(header)
+    join(path, json.dumps(header).encode(), data)
+
+
+def edit_json(path: Path, **changes: object) -> None:
+    """Set keys of a JSON file; `...` removes one."""
+    values = json.loads(path.read_text())
+    values.update(changes)
+    path.write_text(json.dumps({k: v for k, v in values.items() if v is not ...}))
+
+
+def edit_config(directory: Path, **changes: object) -> None:
+    edit_json(directory / "config.json", **changes)
