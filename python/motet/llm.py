@@ -7,17 +7,20 @@ import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from typing import Any, Literal, Self, cast, overload
+from typing import Any, Self, cast, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from motet import harmony
 from motet.assemble import Assembler, TextAssembler
 from motet.chat import ChatAssembler
 from motet.errors import ContextLengthError, InvalidRequestError, ModelClosedError
 from motet.generation import Generation, GuardedProcessor, Job
-from motet.loading import Loaded, Options, load
+from motet.harmony.builtin import BuiltinTool
+from motet.harmony.chat import render_chat
+from motet.harmony.messages import Effort, Message
+from motet.harmony.tools import Tool, ToolChoice
+from motet.loading import Device, Loaded, Options, Precision, load
 from motet.locate import display_name, locate
 from motet.resolve import resolve_model
 from motet.results import ChatCompletion, Completion, ModelInfo, TokenLogprob
@@ -26,7 +29,7 @@ from motet.stream import Stream
 from motet.tokenizer import Tokenizer
 
 Prompt = str | Sequence[int]  # text, in which special tokens are not parsed, or token ids
-Messages = str | Sequence[Mapping[str, Any] | harmony.Message]
+Messages = str | Sequence[Mapping[str, Any] | Message]
 
 
 class LLM:
@@ -42,8 +45,8 @@ class LLM:
         self,
         model: str | PathLike[str] | None = None,
         *,
-        device: Literal["auto", "cpu"] = "auto",
-        precision: Literal["exact", "f32"] = "exact",
+        device: Device = "auto",
+        precision: Precision = "exact",
         max_context: int | None = None,
         kv_cache_bytes: int | None = None,
         threads: int | None = None,
@@ -161,10 +164,10 @@ class LLM:
         self,
         messages: Messages,
         *,
-        tools: Sequence[harmony.Tool] = (),
-        tool_choice: harmony.ToolChoice = "auto",
-        builtin_tools: Sequence[harmony.BuiltinTool] = (),
-        reasoning_effort: harmony.Effort = "medium",
+        tools: Sequence[Tool] = (),
+        tool_choice: ToolChoice = "auto",
+        builtin_tools: Sequence[BuiltinTool] = (),
+        reasoning_effort: Effort = "medium",
         date: str | None = None,
         params: SamplingParams | None = None,
         **sampling: Any,
@@ -186,10 +189,10 @@ class LLM:
         self,
         messages: Messages,
         *,
-        tools: Sequence[harmony.Tool] = (),
-        tool_choice: harmony.ToolChoice = "auto",
-        builtin_tools: Sequence[harmony.BuiltinTool] = (),
-        reasoning_effort: harmony.Effort = "medium",
+        tools: Sequence[Tool] = (),
+        tool_choice: ToolChoice = "auto",
+        builtin_tools: Sequence[BuiltinTool] = (),
+        reasoning_effort: Effort = "medium",
         date: str | None = None,
     ) -> list[int]:
         """The prompt that `chat` gives the model, as token ids.
@@ -197,7 +200,7 @@ class LLM:
         `tools` are OpenAI dicts or Python functions; `date` (default: today) is what the system
         message tells. Raises InvalidRequestError naming the part at fault.
         """
-        return harmony.render_chat(
+        return render_chat(
             self.tokenizer,
             messages,
             tools=tools,
@@ -270,15 +273,21 @@ class LLM:
         request = loaded.runner.submit(ids, row, max_new)
         return Stream(Generation(loaded.runner, request, job, assembler))
 
-    def _ids(self, prompt: Prompt, param: str) -> npt.NDArray[np.int32]:
+    def _ids(self, prompt: object, param: str) -> npt.NDArray[np.int32]:
         """int32 [n], n >= 1: the token ids of a prompt, each in the model's vocabulary."""
         vocab_size = self._open().config.vocab_size
         if isinstance(prompt, str):
-            prompt = self.tokenizer.encode(prompt)
-        if len(prompt) == 0:
+            ids: list[Any] = list(self.tokenizer.encode(prompt))
+        elif isinstance(prompt, Sequence | np.ndarray) and not isinstance(prompt, bytes):
+            ids = list(prompt)
+        else:
+            raise InvalidRequestError(
+                f"{param}: expected text or token ids, found {type(prompt).__name__}", param=param
+            )
+        if not ids:
             raise InvalidRequestError(f"{param}: expected at least one token", param=param)
-        # By way of Python's own view of the values: an array of mixed types would convert silently.
-        for position, token_id in enumerate(prompt):
+        # One by one: numpy would convert a list of mixed types silently.
+        for position, token_id in enumerate(ids):
             is_integer = isinstance(token_id, int | np.integer) and not isinstance(token_id, bool)
             if not is_integer or not 0 <= token_id < vocab_size:
                 raise InvalidRequestError(
@@ -286,7 +295,7 @@ class LLM:
                     f" found {token_id!r} at {position}",
                     param=param,
                 )
-        return np.asarray(prompt, dtype=np.int32)
+        return np.array(ids, dtype=np.int32)
 
     def _open(self) -> Loaded:
         if self._loaded is None:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +21,8 @@ from motet.runner import Runner
 from motet.tokenizer import Tokenizer
 from motet.weights import core_config, load_weights
 
-PRECISIONS = ("exact", "f32")
-DEVICES = ("auto", "cpu")
+Precision = Literal["exact", "f32"]
+Device = Literal["auto", "cpu"]
 
 # One sequence is computed at a time.
 _MAX_BATCH = 1
@@ -31,8 +32,8 @@ _MAX_BATCH = 1
 class Options:
     """How to run a model; None chooses by the machine and the model."""
 
-    device: str = "auto"
-    precision: str = "exact"
+    device: Device = "auto"
+    precision: Precision = "exact"
     max_context: int | None = None
     kv_cache_bytes: int | None = None
     threads: int | None = None
@@ -107,7 +108,7 @@ def load(
 
 
 def _fitting_context(
-    config: ModelConfig, core: _core.ModelConfig, precision: str, budget: int
+    config: ModelConfig, core: _core.ModelConfig, precision: Precision, budget: int
 ) -> int:
     """The largest context, up to the model's, whose cache fits `budget` bytes; at least 1."""
 
@@ -138,8 +139,8 @@ def _parameters(slot: str, array: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 def _check(options: Options) -> None:
     for param, value, allowed in (
-        ("device", options.device, DEVICES),
-        ("precision", options.precision, PRECISIONS),
+        ("device", options.device, get_args(Device)),
+        ("precision", options.precision, get_args(Precision)),
     ):
         if value not in allowed:
             expected = ", ".join(map(repr, allowed))

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import motet
+from motet import LLM, CheckpointError, InvalidRequestError, ModelNotFoundError, OutOfMemoryError
+
+from .conftest import CONTEXT
+
+
+def test_info(llm: LLM, tiny_checkpoint: Path) -> None:
+    info = llm.info
+    files = sum(path.stat().st_size for path in tiny_checkpoint.glob("*.safetensors"))
+    assert info.name == tiny_checkpoint.name
+    assert (info.n_layers, info.max_context, info.device) == (2, CONTEXT, "cpu")
+    assert files * 0.9 < info.bytes < files
+    assert info.n_params > info.bytes / 2  # most weights take 4 bits, the rest 16
+    assert info.dtype == "mxfp4"
+    assert info.threads == 1
+    assert info.isa
+
+
+@pytest.mark.parametrize(
+    ("param", "value"),
+    [
+        ("device", "cuda"),
+        ("precision", "int8"),
+        ("max_context", 0),
+        ("max_context", 10**9),
+        ("max_context", 1.5),
+        ("kv_cache_bytes", -1),
+        ("threads", 0),
+        ("threads", True),
+    ],
+)
+def test_bad_options(tiny_checkpoint: Path, param: str, value: object) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        LLM(tiny_checkpoint, **{param: value})  # type: ignore[arg-type]
+    assert caught.value.param == param
+
+
+def test_context_is_what_the_cache_has_room_for(tiny_checkpoint: Path) -> None:
+    with LLM(tiny_checkpoint, kv_cache_bytes=1 << 20, threads=1) as llm:
+        room = llm.info.max_context
+        assert 100 < room < 131072
+    with LLM(tiny_checkpoint, kv_cache_bytes=1 << 20, max_context=room, threads=1):
+        pass
+    with pytest.raises(OutOfMemoryError, match="would fit"):
+        LLM(tiny_checkpoint, kv_cache_bytes=1 << 20, max_context=131072, threads=1)
+
+
+def test_missing_model_names_the_places() -> None:
+    with pytest.raises(ModelNotFoundError, match="no/such-model"):
+        LLM.from_pretrained("no/such-model", local_files_only=True)
+
+
+def test_from_pretrained_takes_the_options(tiny_checkpoint: Path) -> None:
+    with LLM.from_pretrained(str(tiny_checkpoint), max_context=33, threads=1) as llm:
+        assert llm.info.max_context == 33
+
+
+def test_progress(tiny_checkpoint: Path) -> None:
+    seen: list[float] = []
+    LLM(tiny_checkpoint, max_context=33, threads=1, progress=seen.append).close()
+    assert seen == sorted(seen)
+    assert seen[-1] == 1.0
+
+
+@pytest.mark.parametrize("file", ["tokenizer.json", "generation_config.json", "config.json"])
+def test_damaged_file_is_named(tiny_checkpoint: Path, tmp_path: Path, file: str) -> None:
+    copy = shutil.copytree(tiny_checkpoint, tmp_path / "copy")
+    (copy / file).write_text("{")
+    with pytest.raises(CheckpointError, match=file.replace(".", r"\.")):
+        LLM(copy)
+
+
+def test_tokenizer_of_another_model(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(tiny_checkpoint, tmp_path / "copy")
+    path = copy / "tokenizer.json"
+    content = json.loads(path.read_text())
+    last = content["added_tokens"][-1]
+    content["added_tokens"] += [last | {"id": i, "content": f"<|{i}|>"} for i in range(265, 400)]
+    path.write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match="vocab_size 320, found ids up to 399"):
+        LLM(copy)
+
+
+def test_f32(tiny_checkpoint: Path) -> None:
+    with LLM(tiny_checkpoint, precision="f32", max_context=64, threads=1) as llm:
+        assert len(llm.generate("a", max_tokens=3, ignore_eos=True).token_ids) == 3
+
+
+def test_import_is_light() -> None:
+    """Less than 0.3 s, and no package but numpy and tokenizers."""
+    program = """
+import sys, time
+start = time.perf_counter()
+import motet
+print(f"{time.perf_counter() - start:.3f}")
+from motet import LLM, SamplingParams, Tokenizer, harmony
+import motet.cli
+print(*{"torch", "transformers", "huggingface_hub", "safetensors", "pydantic"} & set(sys.modules))
+"""
+    out = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    seconds, heavy = out.stdout.split("\n")[:2]
+    assert float(seconds) < 0.3
+    assert heavy == ""
+
+
+def test_public_names() -> None:
+    for name in motet.__all__:
+        assert getattr(motet, name) is not None
+    assert set(motet.__all__) <= set(dir(motet))
+    with pytest.raises(AttributeError, match="nonsense"):
+        motet.nonsense  # noqa: B018
