@@ -24,7 +24,7 @@ SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 
 _LENGTH_BYTES = 8
-_MAX_HEADER_BYTES = 16 << 20  # published ones have 40 kB; parsing this much takes about a second
+_MAX_HEADER_BYTES = 4 << 20  # published ones have 40 kB; parsing this much takes a second
 _MAX_RANK = 8
 _DTYPE_BYTES = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 1),

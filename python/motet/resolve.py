@@ -16,7 +16,7 @@ _ALLOW_PATTERNS = ["*.json", "model*.safetensors"]
 _IGNORE_PATTERNS = ["*/*"]
 _REPO_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_MAX_INDEX_BYTES = 16 << 20
+_MAX_INDEX_BYTES = 4 << 20
 
 
 def resolve_model(
