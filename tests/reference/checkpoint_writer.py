@@ -163,7 +163,7 @@ def tensor_shapes(spec: CheckpointSpec) -> list[tuple[str, str, tuple[int, ...]]
 
 
 def make_tensors(spec: CheckpointSpec) -> Iterator[Tensor]:
-    """Yield tensors one at a time, as a layer may be large; scaled so that activations stay finite."""
+    """Yield tensors one at a time (they may be large), scaled to keep activations finite."""
     stream = np.random.PCG64(spec.seed)
     for name, dtype, shape in tensor_shapes(spec):
         if name.endswith("_blocks"):

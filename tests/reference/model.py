@@ -51,10 +51,9 @@ class ReferenceModel:
         return logits
 
     def norm(self, x: Float, name: str) -> Float:
-        mean_square = (x * x).mean(-1, keepdims=True)
-        return (
-            x / np.sqrt(mean_square + self.config["rms_norm_eps"]) * self.weight(name + ".weight")
-        )
+        rms = np.sqrt((x * x).mean(-1, keepdims=True) + self.config["rms_norm_eps"])
+        normed: Float = x / rms * self.weight(name + ".weight")
+        return normed
 
     def attention(self, layer: int, h: Float) -> Float:
         prefix = f"model.layers.{layer}.self_attn."

@@ -1,4 +1,4 @@
-"""Logits by an independent implementation: Hugging Face transformers, float32, eager, on the CPU."""
+"""Logits by an independent implementation: Hugging Face transformers, float32, eager, CPU."""
 
 from __future__ import annotations
 

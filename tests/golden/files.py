@@ -1,0 +1,34 @@
+"""Reading the golden files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tests.golden.cases import GoldenCase, fingerprint
+
+Floats = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """One file's content; `of` picks the kept positions and columns out of full logits."""
+
+    positions: npt.NDArray[np.int64]
+    columns: npt.NDArray[np.int64]
+    plain: npt.NDArray[np.float32]
+    rounded: npt.NDArray[np.float32]
+
+    def of(self, logits: Floats) -> Floats:
+        return logits[np.ix_(self.positions, self.columns)]
+
+
+def load_golden(case: GoldenCase) -> Golden:
+    """The case's file, checked to be of the weights and tokens that the case has now."""
+    with np.load(case.path) as file:
+        assert file["fingerprint"] == fingerprint(case.spec), "run tests.golden.make_golden"
+        assert file["token_ids"].tolist() == case.token_ids()
+        return Golden(file["positions"], file["columns"], file["plain"], file["rounded"])
