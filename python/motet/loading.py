@@ -26,6 +26,7 @@ Device = Literal["auto", "cpu"]
 
 # One sequence is computed at a time.
 _MAX_BATCH = 1
+_BYTES_A_THREAD = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ def load(
             found=f"ids up to {tokenizer.vocab_size - 1}",
         )
     weights = load_weights(directory, config)
+    n_bytes = sum(array.nbytes for array in weights.values())
     core = core_config(config)
     budget = options.kv_cache_bytes or machine.memory_bytes() // 4
     max_context = options.max_context or _fitting_context(config, core, options.precision, budget)
@@ -89,7 +91,7 @@ def load(
         precision=options.precision,
         max_context=max_context,
         kv_cache_bytes=budget,
-        threads=options.threads or machine.core_count(),
+        threads=options.threads or _threads(n_bytes),
         max_batch=_MAX_BATCH,
         progress=progress,
     )
@@ -100,7 +102,7 @@ def load(
         max_context=max_context,
         device="cpu",
         dtype="mxfp4" if config.experts_mxfp4 else "bf16",
-        bytes=sum(array.nbytes for array in weights.values()),
+        bytes=n_bytes,
         isa=engine.isa,
         threads=engine.threads,
     )
@@ -123,6 +125,11 @@ def _fitting_context(
             range(1, config.max_position_embeddings), True, key=lambda n: not fits(n)
         ),
     )
+
+
+def _threads(n_bytes: int) -> int:
+    """All physical cores, except for a model so small that meeting up costs more than computing."""
+    return max(1, min(machine.core_count(), n_bytes // _BYTES_A_THREAD))
 
 
 def _ends(config: ModelConfig, tokenizer: Tokenizer) -> tuple[int, ...]:

@@ -77,7 +77,7 @@ def _speed(llm: LLM, n_prompt: int, n_gen: int, depth: int) -> float:
     """Tokens a second of one test; the tokens at the start, `depth` of them, are not counted."""
     if n_prompt:
         seconds = _prefill_s(llm, depth + n_prompt) - (_prefill_s(llm, depth) if depth else 0.0)
-        return n_prompt / seconds
+        return n_prompt / max(seconds, 1e-9)  # a difference of noisy times may be negative
     # The first token belongs to reading the prompt.
     result = llm.generate(
         _tokens(llm, max(depth, 1)), max_tokens=n_gen + 1, temperature=0.0, ignore_eos=True
