@@ -12,9 +12,8 @@ InvalidRequestError::InvalidRequestError(std::string param, const std::string& m
     : std::runtime_error(message), param_(std::move(param)) {}
 
 ContextLengthError::ContextLengthError(int64_t n_prompt, int64_t n_ctx)
-    : std::runtime_error("prompt has " + std::to_string(n_prompt) +
-                         " tokens, the context holds " + std::to_string(n_ctx) +
-                         " and at least one must be left for the answer"),
+    : std::runtime_error("prompt has " + std::to_string(n_prompt) + " tokens, the context holds " +
+                         std::to_string(n_ctx) + " and at least one must be left for the answer"),
       n_prompt_(n_prompt),
       n_ctx_(n_ctx) {}
 

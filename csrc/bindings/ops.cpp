@@ -39,8 +39,16 @@ Floats MatmulRows(const KernelTable& table, const WeightMatrix& w, const Floats&
   Expect(!bias || bias->size() == w.rows, "bias [rows]");
   const int tokens = static_cast<int>(x.shape(0));
   Floats out({static_cast<py::ssize_t>(tokens), static_cast<py::ssize_t>(w.rows)});
-  const MatmulArgs args{w,      bias ? bias->data() : nullptr, 0,       w.rows, tokens,
-                        x.data(), w.cols,                      nullptr, out.mutable_data(), w.rows};
+  const MatmulArgs args{w,
+                        bias ? bias->data() : nullptr,
+                        0,
+                        w.rows,
+                        tokens,
+                        x.data(),
+                        w.cols,
+                        nullptr,
+                        out.mutable_data(),
+                        w.rows};
   const py::gil_scoped_release release;
   table.matmul(args);
   return out;
@@ -100,17 +108,17 @@ Floats Attention(const std::string& isa, const Floats& q,
   Expect(dim % 8 == 0 && dim <= kMaxHeadDim, "head_dim a multiple of 8 up to 256");
   Expect(keys.ndim() == 3 && keys.shape(1) == dim && keys.shape(2) == kPageTokens,
          "keys [pages, head_dim, 32]");
-  Expect(values.ndim() == 3 && values.shape(0) == keys.shape(0) &&
-             values.shape(1) == kPageTokens && values.shape(2) == dim,
+  Expect(values.ndim() == 3 && values.shape(0) == keys.shape(0) && values.shape(1) == kPageTokens &&
+             values.shape(2) == dim,
          "values [pages, 32, head_dim]");
   Expect(first >= 0 && first <= last && last / kPageTokens < pages.size(), "0 <= first <= last");
   for (int64_t p = first / kPageTokens; p <= last / kPageTokens; ++p) {
     Expect(pages.at(p) >= 0 && pages.at(p) < keys.shape(0), "pages inside the cache");
   }
   Floats out({q.shape(0), q.shape(1)});
-  const AttentionArgs args{q.data(), keys.data(), values.data(), dim * kPageTokens, pages.data(),
-                           first,    last,        sinks.data(),  q.shape(0),        dim,
-                           scale,    out.mutable_data()};
+  const AttentionArgs args{q.data(),     keys.data(), values.data(), dim * kPageTokens,
+                           pages.data(), first,       last,          sinks.data(),
+                           q.shape(0),   dim,         scale,         out.mutable_data()};
   const KernelTable& table = Table(isa);
   sizeof(Element) == 2 ? table.attention_bf16(args) : table.attention_f32(args);
   return out;

@@ -74,13 +74,15 @@ template <class Element>
 void CpuBackend::Append(const QkvArgs& args, int64_t token) {
   const int64_t dim = config_.head_dim, heads = config_.num_kv_heads;
   const int64_t position = args.tokens.positions[token];
-  const int32_t page = args.cache.page_table[args.tokens.slots[token] *
-                                                 args.cache.pages_per_sequence +
-                                             position / kPageTokens];
+  const int32_t page =
+      args.cache.page_table[args.tokens.slots[token] * args.cache.pages_per_sequence +
+                            position / kPageTokens];
   const int64_t slot = position % kPageTokens;
   const auto element = [](float value) {
-    if constexpr (sizeof(Element) == 2) return FloatToBf16(value);
-    else return value;
+    if constexpr (sizeof(Element) == 2)
+      return FloatToBf16(value);
+    else
+      return value;
   };
   for (int64_t h = 0; h < heads; ++h) {
     const int64_t at = (page * heads + h) * dim * kPageTokens;
@@ -124,15 +126,16 @@ void CpuBackend::Attention(const AttentionOpArgs& args) {
   pool_.ParallelFor(args.tokens.num_tokens * kv_heads, [&](int64_t task) {
     const int64_t t = task / kv_heads, h = task % kv_heads;
     const int64_t last = args.tokens.positions[t];
-    const int64_t first = args.cache.window ? std::max(last - args.cache.window + 1, int64_t{0}) : 0;
+    const int64_t first =
+        args.cache.window ? std::max(last - args.cache.window + 1, int64_t{0}) : 0;
     const int64_t head_bytes = h * dim * kPageTokens * static_cast<int64_t>(element);
     const int64_t at = (t * kv_heads + h) * group * dim;
     attention({args.q + at, static_cast<const char*>(args.cache.keys) + head_bytes,
                static_cast<const char*>(args.cache.values) + head_bytes,
                kv_heads * dim * kPageTokens,
                args.cache.page_table + args.tokens.slots[t] * args.cache.pages_per_sequence, first,
-               last, args.sinks + h * group, group, dim,
-               1.0f / std::sqrt(static_cast<float>(dim)), args.out + at});
+               last, args.sinks + h * group, group, dim, 1.0f / std::sqrt(static_cast<float>(dim)),
+               args.out + at});
     if (round_inputs()) kernels_.round_to_bf16(args.out + at, args.out + at, group * dim);
   });
 }

@@ -42,8 +42,8 @@ const KernelTable& SelectKernels() {
     if (std::string(wanted) == table->name) return *table;
     names += (names.empty() ? "" : ", ") + std::string(table->name);
   }
-  throw InvalidRequestError("MOTET_ISA", "MOTET_ISA: expected one of " + names + " on this CPU, found " +
-                                             std::string(wanted));
+  throw InvalidRequestError("MOTET_ISA", "MOTET_ISA: expected one of " + names +
+                                             " on this CPU, found " + std::string(wanted));
 }
 
 }  // namespace motet

@@ -40,8 +40,8 @@ void CpuBackend::Route(const RouteArgs& args) {
     float* logits = args.logits + t * experts;
     // The router alone takes its input unrounded.
     Norm(args.x + t * hidden, args.layer->post_attention_norm, normed, false);
-    kernels_.matmul({w, args.layer->router_bias, 0, experts, 1, normed, hidden, nullptr, logits,
-                     experts});
+    kernels_.matmul(
+        {w, args.layer->router_bias, 0, experts, 1, normed, hidden, nullptr, logits, experts});
     TopExperts(logits, experts, k, args.experts + t * k, args.weights + t * k);
     if (round_inputs()) kernels_.round_to_bf16(normed, normed, hidden);
   });
@@ -84,27 +84,29 @@ void CpuBackend::Moe(const MoeArgs& args) {
   const LayerWeights& w = *args.layer;
   const float limit = static_cast<float>(config_.swiglu_limit);
   GroupByExpert(args);
-  ForExpertTiles(2 * inter, kTileRows, [&](int64_t e, int64_t pair0, int64_t pairs, int64_t row,
-                                           int64_t row_end) {
-    float gate_up[kTileTokens * kTileRows];
-    const int64_t outputs = (row_end - row) / 2;
-    for (int64_t p = 0; p < pairs; p += kTileTokens) {
-      const int count = static_cast<int>(std::min<int64_t>(kTileTokens, pairs - p));
-      kernels_.matmul({w.gate_up.Expert(e), w.gate_up_bias + e * 2 * inter, row, row_end, count,
-                       args.normed, hidden, pair_token_.data() + pair0 + p, gate_up, kTileRows});
-      for (int i = 0; i < count; ++i) {
-        float* out = args.activations + (pair0 + p + i) * inter + row / 2;
-        kernels_.swiglu({gate_up + i * kTileRows, out, outputs, limit});
-        if (round_inputs()) kernels_.round_to_bf16(out, out, outputs);
-      }
-    }
-  });
-  ForExpertTiles(hidden, kTileRows, [&](int64_t e, int64_t pair0, int64_t pairs, int64_t row,
-                                        int64_t row_end) {
-    kernels_.matmul({w.down.Expert(e), w.down_bias + e * hidden, row, row_end,
-                     static_cast<int>(pairs), args.activations + pair0 * inter, inter, nullptr,
-                     args.expert_out + pair0 * hidden + row, hidden});
-  });
+  ForExpertTiles(2 * inter, kTileRows,
+                 [&](int64_t e, int64_t pair0, int64_t pairs, int64_t row, int64_t row_end) {
+                   float gate_up[kTileTokens * kTileRows];
+                   const int64_t outputs = (row_end - row) / 2;
+                   for (int64_t p = 0; p < pairs; p += kTileTokens) {
+                     const int count = static_cast<int>(std::min<int64_t>(kTileTokens, pairs - p));
+                     kernels_.matmul({w.gate_up.Expert(e), w.gate_up_bias + e * 2 * inter, row,
+                                      row_end, count, args.normed, hidden,
+                                      pair_token_.data() + pair0 + p, gate_up, kTileRows});
+                     for (int i = 0; i < count; ++i) {
+                       float* out = args.activations + (pair0 + p + i) * inter + row / 2;
+                       kernels_.swiglu({gate_up + i * kTileRows, out, outputs, limit});
+                       if (round_inputs()) kernels_.round_to_bf16(out, out, outputs);
+                     }
+                   }
+                 });
+  ForExpertTiles(
+      hidden, kTileRows,
+      [&](int64_t e, int64_t pair0, int64_t pairs, int64_t row, int64_t row_end) {
+        kernels_.matmul({w.down.Expert(e), w.down_bias + e * hidden, row, row_end,
+                         static_cast<int>(pairs), args.activations + pair0 * inter, inter, nullptr,
+                         args.expert_out + pair0 * hidden + row, hidden});
+      });
   pool_.ParallelFor(args.tokens.num_tokens, [&](int64_t t) {
     float* x = args.x + t * hidden;
     for (int64_t j = 0; j < k; ++j) {

@@ -23,7 +23,8 @@ class ThreadPool {
   // all are done. The body must not throw. One loop at a time.
   template <class Body>
   void ParallelFor(int64_t count, const Body& body) {
-    Run(count, [](const void* context, int64_t i) { (*static_cast<const Body*>(context))(i); },
+    Run(
+        count, [](const void* context, int64_t i) { (*static_cast<const Body*>(context))(i); },
         &body);
   }
 

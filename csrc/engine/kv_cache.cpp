@@ -25,9 +25,9 @@ KvCachePlan MinimalKvCache(const ModelConfig& config, const KvCacheLimits& limit
   plan.full_page_bytes = (config.num_layers - sliding) * layer_page_bytes;
   plan.sliding_page_bytes = sliding * layer_page_bytes;
   plan.full_pages = Pages(limits.max_context);
-  plan.sliding_pages = limits.max_sequences * SlidingPagesPerSequence(config.sliding_window,
-                                                                      limits.max_tokens,
-                                                                      limits.max_context);
+  plan.sliding_pages =
+      limits.max_sequences *
+      SlidingPagesPerSequence(config.sliding_window, limits.max_tokens, limits.max_context);
   return plan;
 }
 
@@ -51,8 +51,8 @@ KvCachePlan PlanKvCache(const ModelConfig& config, const KvCacheLimits& limits, 
                      : "; no context would fit"));
   }
   if (plan.full_page_bytes > 0) {
-    const int64_t room = (bytes - plan.sliding_pages * plan.sliding_page_bytes) /
-                         plan.full_page_bytes;
+    const int64_t room =
+        (bytes - plan.sliding_pages * plan.sliding_page_bytes) / plan.full_page_bytes;
     plan.full_pages = std::min(room, limits.max_sequences * Pages(limits.max_context));
   } else {
     plan.full_pages = limits.max_sequences * Pages(limits.max_context);

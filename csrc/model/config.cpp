@@ -66,8 +66,7 @@ void ModelConfig::Validate() const {
           swiglu_limit);
   Require(rope_theta > 1 && std::isfinite(rope_theta), "rope_theta", "a number above 1",
           rope_theta);
-  Require(rope_factor >= 1 && std::isfinite(rope_factor), "rope factor", "at least 1",
-          rope_factor);
+  Require(rope_factor >= 1 && std::isfinite(rope_factor), "rope factor", "at least 1", rope_factor);
   Require(rope_beta_fast > rope_beta_slow && rope_beta_slow > 0 && std::isfinite(rope_beta_fast),
           "rope beta_fast", "above beta_slow, both positive", rope_beta_fast);
   Require(rope_original_max_position >= 1 && rope_original_max_position <= (int64_t{1} << 24),

@@ -106,8 +106,8 @@ ExpertMatrices Weights::BindExperts(const std::string& name, const ModelConfig& 
     }
   }
   transposed_.push_back(std::move(copy));
-  return {{WeightFormat::kBf16, reinterpret_cast<const uint8_t*>(transposed_.back().get()),
-           nullptr, rows, cols}};
+  return {{WeightFormat::kBf16, reinterpret_cast<const uint8_t*>(transposed_.back().get()), nullptr,
+           rows, cols}};
 }
 
 Weights::Weights(const ModelConfig& config, const TensorMap& tensors,

@@ -42,9 +42,9 @@ struct LayerWeights {
   WeightMatrix k_proj;    // [kv_heads * head_dim, hidden]
   WeightMatrix v_proj;    // [kv_heads * head_dim, hidden]
   Bf16Vector q_bias, k_bias, v_bias;
-  WeightMatrix o_proj;  // [hidden, heads * head_dim]
-  Bf16Vector o_bias;    // [hidden]
-  Bf16Vector sinks;     // [heads]
+  WeightMatrix o_proj;             // [hidden, heads * head_dim]
+  Bf16Vector o_bias;               // [hidden]
+  Bf16Vector sinks;                // [heads]
   Bf16Vector post_attention_norm;  // [hidden]
   WeightMatrix router;             // [experts, hidden]
   Bf16Vector router_bias;          // [experts]

@@ -24,9 +24,9 @@ struct StepTokens {
 struct LayerCache {
   void* keys;
   void* values;
-  const int32_t* page_table;   // [max_sequences, pages_per_sequence]
+  const int32_t* page_table;  // [max_sequences, pages_per_sequence]
   int64_t pages_per_sequence;
-  int64_t window;              // keys a query sees, itself included; 0: all
+  int64_t window;  // keys a query sees, itself included; 0: all
 };
 
 // x[t] = embedding[ids[t]]

@@ -13,11 +13,11 @@ namespace motet {
 struct Sequence {
   std::vector<int32_t> tokens;  // prompt, then output
   int64_t n_prompt = 0;
-  int64_t max_tokens = 0;    // prompt and output together; pages are reserved for all of it
-  int64_t computed = 0;      // tokens whose keys and values are in the cache
-  bool all_logits = false;   // logits of every prompt position, not only the last
-  int64_t max_chunk = 0;     // tokens a step at most; 0: what the budget allows
-  int32_t slot = -1;         // row in the page tables while running
+  int64_t max_tokens = 0;   // prompt and output together; pages are reserved for all of it
+  int64_t computed = 0;     // tokens whose keys and values are in the cache
+  bool all_logits = false;  // logits of every prompt position, not only the last
+  int64_t max_chunk = 0;    // tokens a step at most; 0: what the budget allows
+  int32_t slot = -1;        // row in the page tables while running
 };
 
 struct SchedulerLimits {

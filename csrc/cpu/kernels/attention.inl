@@ -62,8 +62,8 @@ void Attention(const AttentionArgs& a) {
     for (int64_t page = a.first / kPageTokens; page <= a.last / kPageTokens; ++page) {
       const int64_t base = page * kPageTokens;
       const int from = a.first > base ? static_cast<int>(a.first - base) : 0;
-      const int to = a.last - base < kPageTokens ? static_cast<int>(a.last - base)
-                                                 : kPageTokens - 1;
+      const int to =
+          a.last - base < kPageTokens ? static_cast<int>(a.last - base) : kPageTokens - 1;
       const auto* k = static_cast<const Element*>(a.keys) + a.pages[page] * a.page_stride;
       const auto* v = static_cast<const Element*>(a.values) + a.pages[page] * a.page_stride;
       for (int64_t i = 0; i < page_size; i += 8) Store(keys + i, LoadElement(k + i));

@@ -72,8 +72,8 @@ struct KernelTable {
   void (*rms_norm)(const RmsNormArgs&);
   void (*rope)(const RopeArgs&);
   void (*swiglu)(const SwigluArgs&);
-  void (*attention_bf16)(const AttentionArgs&);  // cache of bf16
-  void (*attention_f32)(const AttentionArgs&);   // cache of float32
+  void (*attention_bf16)(const AttentionArgs&);                     // cache of bf16
+  void (*attention_f32)(const AttentionArgs&);                      // cache of float32
   void (*round_to_bf16)(const float* x, float* out, int64_t size);  // may be in place
 };
 

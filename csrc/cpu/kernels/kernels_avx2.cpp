@@ -5,16 +5,18 @@
 
 #include "cpu/kernels/kernels.h"
 #include "cpu/kernels/vec_avx2.h"
-// The order matters: attention uses Exp of elementwise.
-#include "cpu/kernels/matmul.inl"
+
 #include "cpu/kernels/elementwise.inl"
+#include "cpu/kernels/matmul.inl"
+
+// After elementwise.inl, whose Exp it uses.
 #include "cpu/kernels/attention.inl"
 
 namespace motet {
 
 const KernelTable* Avx2Kernels() {
   static constexpr KernelTable kTable = {
-      "avx2",   Matmul, RmsNorm, Rope, Swiglu, Attention<uint16_t>, Attention<float>, RoundToBf16};
+      "avx2", Matmul, RmsNorm, Rope, Swiglu, Attention<uint16_t>, Attention<float>, RoundToBf16};
   return &kTable;
 }
 

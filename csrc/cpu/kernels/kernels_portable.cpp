@@ -5,16 +5,19 @@
 
 #include "cpu/kernels/kernels.h"
 #include "cpu/kernels/vec_portable.h"
-// The order matters: attention uses Exp of elementwise.
-#include "cpu/kernels/matmul.inl"
+
 #include "cpu/kernels/elementwise.inl"
+#include "cpu/kernels/matmul.inl"
+
+// After elementwise.inl, whose Exp it uses.
 #include "cpu/kernels/attention.inl"
 
 namespace motet {
 
 const KernelTable* PortableKernels() {
   static constexpr KernelTable kTable = {
-      "portable",   Matmul, RmsNorm, Rope, Swiglu, Attention<uint16_t>, Attention<float>, RoundToBf16};
+      "portable",          Matmul,           RmsNorm,    Rope, Swiglu,
+      Attention<uint16_t>, Attention<float>, RoundToBf16};
   return &kTable;
 }
 

@@ -52,7 +52,8 @@ inline float ReduceMax(Vec a) {
 inline void DecodeMxfp4Block(const uint8_t* codes, uint8_t scale, float* out) {
   const __m256i down = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
   const __m256i up = _mm256_setr_epi32(28, 24, 20, 16, 12, 8, 4, 0);
-  const __m256 magnitudes = _mm256_mul_ps(_mm256_loadu_ps(kE2m1), _mm256_set1_ps(Mxfp4Scale(scale)));
+  const __m256 magnitudes =
+      _mm256_mul_ps(_mm256_loadu_ps(kE2m1), _mm256_set1_ps(Mxfp4Scale(scale)));
   for (int j = 0; j < 4; ++j) {
     int32_t word;
     std::memcpy(&word, codes + 4 * j, sizeof word);
