@@ -55,9 +55,9 @@ def parse_strictly(text: str, role: Role | None) -> Header:
     else:
         author = words.pop(0)
         roles = [known for known in ROLES if known == author]
-        if roles:
+        if roles and author != "tool":
             header.role = roles[0]
-        elif words:
+        elif roles or words or author.startswith("to="):
             header.role, header.name = "tool", author
         else:
             raise HarmonyParseError(f"a header has the unknown role {author!r}")
@@ -169,8 +169,7 @@ def _accept(match: re.Match[str], header: Header, complete: bool) -> bool:
             problem = f"a second content type after {header.content_type!r}"
         header.content_type = _CONSTRAIN + value
     elif kind in ("kind", "word"):
-        # Without <|message|> it may be the text's first word; without channel or recipient it stands
-        # alone, which says nothing.
+        # Without <|message|> it may be the text's first word; without channel or recipient, too.
         placed = header.recipient or (complete and header.channel)
         if header.content_type is not None or not placed:
             return False

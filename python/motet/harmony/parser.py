@@ -59,6 +59,12 @@ def kind_of(role: Role, channel: str | None, recipient: str | None) -> DeltaKind
     return "reasoning" if channel == "analysis" else "text"
 
 
+class _Name(str):
+    """The name of a special token in a header, as opposed to text that spells it."""
+
+    __slots__ = ()
+
+
 class StreamParser:
     """Parses harmony as a model writes it.
 
@@ -80,15 +86,16 @@ class StreamParser:
         self._messages: list[Message] = []
         self._state = ParserState.EXPECT_START if role is None else ParserState.HEADER
         self._role = role  # the author, as far as known while the header is read
-        self._raw: list[str] = []  # pieces of the header's text
+        self._raw: list[str] = []  # pieces of the header being read
         self._header = Header()
+        self._header_text = ""
         self._kind: DeltaKind = "text"
         self._text: list[str] = []
         self._problems: list[str] = []  # of the message being read
 
     @classmethod
     def after_prompt(cls, tokenizer: Tokenizer, prompt: Sequence[int]) -> StreamParser:
-        """A parser for what a model writes after a prompt: it goes on in the prompt's last message."""
+        """A parser for what a model writes after a prompt, in the message the prompt opened."""
         tokens = HarmonyTokens.of(tokenizer)
         at = len(prompt) - 1
         while at >= 0 and prompt[at] not in (tokens.start, tokens.end, tokens.return_, tokens.call):
@@ -171,7 +178,7 @@ class StreamParser:
         if self._state is ParserState.CONTENT:
             return self._close()
         delta = None
-        if self._state is ParserState.HEADER and (self._role is None or self._header_text()):
+        if self._state is ParserState.HEADER:
             if self._strict:
                 raise HarmonyParseError("the output ends in the middle of a header")
             delta = self._close_header("the output ends in the middle of a header")
@@ -190,7 +197,7 @@ class StreamParser:
         elif self._state is ParserState.HEADER:
             if token == self._tokens.message:
                 return self._open_content()
-            self._raw.append(self._decoder.flush() + name)
+            self._raw += [self._decoder.flush(), _Name(name)]
         elif token in self._ends:
             return self._close()
         else:
@@ -213,18 +220,17 @@ class StreamParser:
         if token == self._tokens.message:
             return self._open_content()
         if ends or token == self._tokens.start:
-            doubled = token == self._tokens.start and not self._header_text()
+            doubled = token == self._tokens.start and not self._take_header()
             problem = "<|start|> twice" if doubled else f"no <|message|> before {name}"
             delta = self._close_header(problem)
             if not ends:
                 self._open_header(None)
             return delta
-        text = self._decoder.flush()
+        self._raw.append(self._decoder.flush())
         if token in (self._tokens.channel, self._tokens.constrain):
-            text += name
+            self._raw.append(_Name(name))
         else:
             self._problem(f"{name} in the header")
-        self._raw.append(text)
         return None
 
     def _special_in_text(self, token: int, name: str, ends: bool) -> Delta | None:
@@ -241,7 +247,7 @@ class StreamParser:
             role = self._header.role
             delta = self._close()
             self._open_header(role)
-            self._raw.append(name)
+            self._raw.append(_Name(name))
             return delta
         return self._add_text(self._decoder.flush())
 
@@ -261,43 +267,46 @@ class StreamParser:
         self._problem(f"{found} stands where <|start|> should")
         self._open_header("assistant")
 
-    def _header_text(self) -> str:
+    def _take_header(self) -> str:
+        """The header's text so far."""
         self._raw.append(self._decoder.flush())
-        self._raw = ["".join(self._raw)]
-        return self._raw[0]
+        return "".join(self._raw)
 
     def _open_content(self) -> Delta:
         """<|message|>: the header is complete."""
-        text, role = self._header_text(), self._role
+        text, role = self._take_header(), self._role
+        self._raw, self._role, self._state = [], None, ParserState.EXPECT_START
         if self._strict:
-            self._raw, self._role, self._state = [], None, ParserState.EXPECT_START
             if REPLACEMENT in text:
                 raise HarmonyParseError("a header is not valid UTF-8")
-            self._header = parse_strictly(text, role)
-            self._raw = [text]
+            header = parse_strictly(text, role)
         else:
-            self._header = parse_forgivingly(text, role, complete=True)
-        return self._begin(self._header)
+            header = parse_forgivingly(text, role, complete=True)
+        return self._begin(header, text)
 
-    def _begin(self, header: Header) -> Delta:
+    def _begin(self, header: Header, text: str) -> Delta:
+        self._header, self._header_text = header, text
         self._kind = kind_of(header.role, header.channel, header.recipient)
         self._state = ParserState.CONTENT
         return Delta(self._kind, "", header.recipient)
 
     def _close_header(self, problem: str) -> Delta | None:
         """A header ends without <|message|>: the text it ran into becomes the message's text."""
-        text, role = self._header_text(), self._role
+        text, role = self._take_header(), self._role
+        pieces, self._raw, self._role = self._raw, [], None
+        self._state = ParserState.EXPECT_START
         self._problem(problem)
         if not text:
-            self._raw, self._role, self._state = [], None, ParserState.EXPECT_START
             return None  # the next message tells of it
         header = parse_forgivingly(text, role, complete=False)
-        self._raw = [text.removesuffix(header.rest)]
-        self._header = header
-        self._begin(header)
-        self._text.append(header.rest)
+        at = len(text) - len(header.rest)
+        self._begin(header, text[:at])
+        for piece in pieces:
+            if not isinstance(piece, _Name):
+                self._text.append(piece[max(at, 0) :])
+            at -= len(piece)
         delta = self._close()
-        return replace(delta, text=header.rest)
+        return replace(delta, text=self._messages[-1].text)
 
     def _close(self) -> Delta:
         """The message being read is finished."""
@@ -312,13 +321,11 @@ class StreamParser:
             recipient=header.recipient,
             content_type=header.content_type,
             problems=(*self._problems, *header.problems),
-            header=self._raw[0],
+            header=self._header_text,
         )
         self._messages.append(message)
-        delta = Delta(self._kind, tail, header.recipient, message)
-        self._state, self._role, self._header = ParserState.EXPECT_START, None, Header()
-        self._raw, self._text, self._problems = [], [], []
-        return delta
+        self._state, self._text, self._problems = ParserState.EXPECT_START, [], []
+        return Delta(self._kind, tail, header.recipient, message)
 
     def _problem(self, problem: str) -> None:
         if problem not in self._problems:
