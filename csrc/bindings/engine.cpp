@@ -31,11 +31,16 @@ Precision ParsePrecision(const std::string& name) {
 
 const char* FinishName(Finish finish) {
   switch (finish) {
-    case Finish::kStop: return "stop";
-    case Finish::kLength: return "length";
-    case Finish::kCancelled: return "cancelled";
-    case Finish::kError: return "error";
-    case Finish::kNone: break;
+    case Finish::kStop:
+      return "stop";
+    case Finish::kLength:
+      return "length";
+    case Finish::kCancelled:
+      return "cancelled";
+    case Finish::kError:
+      return "error";
+    case Finish::kNone:
+      break;
   }
   return nullptr;
 }
@@ -55,10 +60,12 @@ TensorView View(const std::string& name, const py::array& array) {
     throw CheckpointError(name, "expected an array of uint16 (BF16) or uint8 (U8), found " +
                                     py::str(array.dtype()).cast<std::string>());
   }
-  if (!(array.flags() & py::array::c_style) || reinterpret_cast<uintptr_t>(array.data()) % (bf16 ? 2 : 1)) {
+  if (!(array.flags() & py::array::c_style) ||
+      reinterpret_cast<uintptr_t>(array.data()) % (bf16 ? 2 : 1)) {
     throw CheckpointError(name, "expected a C-contiguous aligned array");
   }
-  return {bf16 ? DType::kBf16 : DType::kU8, {array.shape(), array.shape() + array.ndim()},
+  return {bf16 ? DType::kBf16 : DType::kU8,
+          {array.shape(), array.shape() + array.ndim()},
           array.data()};
 }
 
@@ -116,6 +123,11 @@ struct PyEngine {
     return out;
   }
 
+  bool Idle() {
+    const py::gil_scoped_release release;
+    return engine.idle();
+  }
+
   py::dict Memory() const {
     py::dict d;
     d["kv_cache_bytes"] = engine.kv_cache_bytes();
@@ -143,14 +155,27 @@ ModelConfig MakeConfig(int64_t num_layers, int64_t hidden_size, int64_t intermed
                        double rope_theta, double rope_factor, double rope_beta_fast,
                        double rope_beta_slow, int64_t rope_original_max_position,
                        bool rope_truncate, bool experts_mxfp4) {
-  ModelConfig config{num_layers,     hidden_size,       intermediate_size,
-                     num_heads,      num_kv_heads,      head_dim,
-                     vocab_size,     num_experts,       experts_per_token,
-                     sliding_window, layer_is_sliding,  rms_norm_eps,
-                     swiglu_limit,   max_position_embeddings,
-                     rope_theta,     rope_factor,       rope_beta_fast,
-                     rope_beta_slow, rope_original_max_position,
-                     rope_truncate,  experts_mxfp4};
+  ModelConfig config{num_layers,
+                     hidden_size,
+                     intermediate_size,
+                     num_heads,
+                     num_kv_heads,
+                     head_dim,
+                     vocab_size,
+                     num_experts,
+                     experts_per_token,
+                     sliding_window,
+                     layer_is_sliding,
+                     rms_norm_eps,
+                     swiglu_limit,
+                     max_position_embeddings,
+                     rope_theta,
+                     rope_factor,
+                     rope_beta_fast,
+                     rope_beta_slow,
+                     rope_original_max_position,
+                     rope_truncate,
+                     experts_mxfp4};
   config.Validate();
   return config;
 }
@@ -180,8 +205,8 @@ void BindEngine(py::module_& m) {
       "kv_cache_bytes",
       [](const ModelConfig& config, const std::string& precision, int64_t max_context,
          int64_t max_batch) {
-        return Engine::MinimalCacheBytes(
-            config, {ParsePrecision(precision), max_context, max_batch, 0, 1});
+        return Engine::MinimalCacheBytes(config,
+                                         {ParsePrecision(precision), max_context, max_batch, 0, 1});
       },
       "config"_a, "precision"_a, "max_context"_a, "max_batch"_a,
       "Bytes of the smallest cache in which one request can fill `max_context`.");
@@ -194,7 +219,8 @@ void BindEngine(py::module_& m) {
       .def_property_readonly("top",
                              [](const Event& e) {
                                std::vector<std::pair<int32_t, float>> top;
-                               for (const TopLogprob& t : e.top) top.emplace_back(t.token, t.logprob);
+                               for (const TopLogprob& t : e.top)
+                                 top.emplace_back(t.token, t.logprob);
                                return top;
                              })
       .def_property_readonly("finish", [](const Event& e) { return FinishName(e.finish); });
@@ -204,14 +230,16 @@ void BindEngine(py::module_& m) {
            "progress"_a = py::none())
       .def("submit", &PyEngine::Submit, "ids"_a, "sampling"_a, "max_new_tokens"_a)
       .def("step", &PyEngine::Step)
-      .def("cancel", [](PyEngine& self, int64_t request) { self.engine.Cancel(request); },
-           "request"_a)
+      .def(
+          "cancel", [](PyEngine& self, int64_t request) { self.engine.Cancel(request); },
+          "request"_a)
       .def("logits", &PyEngine::Logits, "ids"_a, "chunk"_a = 0)
       .def("memory", &PyEngine::Memory)
+      .def_property_readonly("idle", &PyEngine::Idle)
       .def_property_readonly(
           "isa", [](const PyEngine& self) { return self.engine.backend().kernels().name; })
-      .def_property_readonly(
-          "threads", [](const PyEngine& self) { return self.engine.backend().threads(); });
+      .def_property_readonly("threads",
+                             [](const PyEngine& self) { return self.engine.backend().threads(); });
   m.def("cpu_features", [] {
     py::dict features;
     for (const auto& [name, present] : CpuFeatures()) features[py::str(name)] = present;

@@ -1,9 +1,8 @@
 // C++ errors become the classes of motet.errors, with their attributes.
-#include "base/error.h"
-
 #include <new>
 #include <string>
 
+#include "base/error.h"
 #include "bindings/bindings.h"
 
 namespace py = pybind11;

@@ -87,14 +87,14 @@ int64_t Engine::pages_in_use() const {
 
 void Engine::CheckTokens(const std::vector<int32_t>& tokens, int64_t room) const {
   const int64_t n = static_cast<int64_t>(tokens.size());
-  if (n == 0) throw InvalidRequestError("prompt", "prompt: expected at least one token, found none");
+  if (n == 0)
+    throw InvalidRequestError("prompt", "prompt: expected at least one token, found none");
   if (n > options_.max_context - room) throw ContextLengthError(n, options_.max_context);
   for (int64_t i = 0; i < n; ++i) {
     if (tokens[i] < 0 || tokens[i] >= config_.vocab_size) {
-      throw InvalidRequestError("prompt", "prompt: expected token ids 0.." +
-                                              std::to_string(config_.vocab_size - 1) + ", found " +
-                                              std::to_string(tokens[i]) + " at " +
-                                              std::to_string(i));
+      throw InvalidRequestError(
+          "prompt", "prompt: expected token ids 0.." + std::to_string(config_.vocab_size - 1) +
+                        ", found " + std::to_string(tokens[i]) + " at " + std::to_string(i));
     }
   }
 }
@@ -108,8 +108,8 @@ int64_t Engine::Queue(std::unique_ptr<Request> request) {
 
 int64_t Engine::Submit(std::vector<int32_t> tokens, Sampling sampling, int64_t max_new_tokens) {
   if (max_new_tokens < 0) {
-    throw InvalidRequestError("max_tokens", "max_tokens: expected at least 0, found " +
-                                                std::to_string(max_new_tokens));
+    throw InvalidRequestError(
+        "max_tokens", "max_tokens: expected at least 0, found " + std::to_string(max_new_tokens));
   }
   CheckTokens(tokens, max_new_tokens > 0 ? 1 : 0);
   cpu::CheckSampling(sampling, config_.vocab_size);
@@ -123,6 +123,12 @@ int64_t Engine::Submit(std::vector<int32_t> tokens, Sampling sampling, int64_t m
   sequence.tokens.reserve(sequence.max_tokens);
   request->sampling = std::move(sampling);
   return Queue(std::move(request));
+}
+
+bool Engine::idle() {
+  const std::lock_guard step(step_mutex_);
+  const std::lock_guard queue(queue_mutex_);
+  return requests_.empty() && submitted_.empty() && events_.empty();
 }
 
 void Engine::Cancel(int64_t request) {
@@ -147,8 +153,13 @@ void Engine::TakeQueued() {
 
 void Engine::Emit(const Request& request, int32_t token, int64_t position,
                   const TokenLogprob& logprobs, bool is_prompt, Finish finish) {
-  events_.push_back({request.id, token, position, logprobs.logprob,
-                     {logprobs.top.begin(), logprobs.top.end()}, is_prompt, finish});
+  events_.push_back({request.id,
+                     token,
+                     position,
+                     logprobs.logprob,
+                     {logprobs.top.begin(), logprobs.top.end()},
+                     is_prompt,
+                     finish});
 }
 
 void Engine::End(Request& request, int32_t token, Finish finish, const TokenLogprob& logprobs) {
@@ -163,10 +174,10 @@ void Engine::Generate(Request& request, std::span<const float> logits) {
   Sequence& sequence = request.sequence;
   const int64_t length = static_cast<int64_t>(sequence.tokens.size());
   if (length >= sequence.max_tokens) return End(request, -1, Finish::kLength, kNoLogprobs);
-  const SampleResult result = cpu::Sample(
-      {logits, sequence.tokens, static_cast<size_t>(sequence.n_prompt),
-       static_cast<uint64_t>(length), &request.sampling},
-      sample_scratch_);
+  const SampleResult result =
+      cpu::Sample({logits, sequence.tokens, static_cast<size_t>(sequence.n_prompt),
+                   static_cast<uint64_t>(length), &request.sampling},
+                  sample_scratch_);
   const auto& stops = request.sampling.stop_ids;
   const bool long_enough = length - sequence.n_prompt >= request.sampling.min_tokens;
   const bool stop =

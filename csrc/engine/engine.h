@@ -23,8 +23,8 @@ namespace motet {
 
 struct EngineOptions {
   Precision precision = Precision::kExact;
-  int64_t max_context = 0;     // tokens of one request, prompt and answer
-  int64_t max_batch = 1;       // requests running at once
+  int64_t max_context = 0;  // tokens of one request, prompt and answer
+  int64_t max_batch = 1;    // requests running at once
   int64_t kv_cache_bytes = 0;
   int threads = 1;
 };
@@ -57,6 +57,9 @@ class Engine {
   int64_t Submit(std::vector<int32_t> tokens, Sampling sampling, int64_t max_new_tokens);
   // The request ends as cancelled in the next step; unknown ids are ignored.
   void Cancel(int64_t request);
+  // Whether nothing is queued or running. A step of a long prompt has no events, so their absence
+  // does not tell. Waits for a step in progress.
+  bool idle();
   // Runs one step, or nothing when idle, and moves what happened into `events`.
   void Step(std::vector<Event>& events, const Poll& poll);
   // Logits of every position, [tokens.size(), vocab], in prefill chunks of `chunk` tokens (0: as

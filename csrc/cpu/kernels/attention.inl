@@ -1,6 +1,7 @@
 // Softmax attention with a sink over a paged cache, one page of 32 keys at a time with a running
 // maximum. Pages are aligned to absolute positions and taken in order, so a token's result depends
 // on its own position alone. (Online softmax: Milakov & Gimelshein, arXiv 1805.02867.)
+#include "cpu/kernels/exp.inl"
 
 namespace motet {
 namespace {

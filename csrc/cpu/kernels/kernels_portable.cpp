@@ -6,11 +6,10 @@
 #include "cpu/kernels/kernels.h"
 #include "cpu/kernels/vec_portable.h"
 
+// The kernels are written against the header above.
+#include "cpu/kernels/attention.inl"
 #include "cpu/kernels/elementwise.inl"
 #include "cpu/kernels/matmul.inl"
-
-// After elementwise.inl, whose Exp it uses.
-#include "cpu/kernels/attention.inl"
 
 namespace motet {
 

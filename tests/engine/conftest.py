@@ -1,0 +1,47 @@
+"""Engines over small random checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from motet import _core
+from motet.config import load_config
+from motet.weights import core_config, load_weights
+
+MakeEngine = Callable[..., _core.Engine]
+
+
+def open_engine(directory: Path, **options: Any) -> _core.Engine:
+    config = load_config(directory)
+    settings = {"max_context": 1024, "kv_cache_bytes": 1 << 28, "threads": 1, **options}
+    return _core.Engine(core_config(config), load_weights(directory, config), **settings)
+
+
+@pytest.fixture
+def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Force one instruction set; parametrise indirectly with `_core.isas()`."""
+    monkeypatch.setenv("MOTET_ISA", request.param)
+    yield request.param
+
+
+def random_ids(n: int, vocab: int, seed: int = 0) -> npt.NDArray[np.int32]:
+    return np.random.default_rng(seed).integers(0, vocab, n).astype(np.int32)
+
+
+def run(engine: _core.Engine) -> dict[int, list[_core.Event]]:
+    """Step until every request has ended; the events of each."""
+    events: dict[int, list[_core.Event]] = {}
+    while not engine.idle:
+        for event in engine.step():
+            events.setdefault(event.request, []).append(event)
+    return events
+
+
+def tokens_of(events: list[_core.Event]) -> list[int]:
+    return [e.token for e in events if e.token >= 0 and not e.is_prompt]
