@@ -1,0 +1,1 @@
+"""Generators of training conversations, one file a family of tasks."""

@@ -1,0 +1,101 @@
+"""Conversations that call a declared function and use what it returns."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+from conversation import Assistant, Conversation
+
+from tasks.functions import FUNCTIONS, Function, argument, invented, result_value
+
+
+def declared(rng: random.Random, function: Function) -> dict[str, Any]:
+    """The OpenAI-style declaration, with one spelling of each name."""
+    properties: dict[str, Any] = {}
+    with_descriptions = rng.random() < 0.5
+    for parameter in function.parameters:
+        kind = "integer" if parameter.kind == "integer" else "string"
+        schema: dict[str, Any] = {"type": kind}
+        if with_descriptions:
+            schema["description"] = parameter.description
+        if parameter.enum:
+            schema["enum"] = list(parameter.enum)
+        properties[rng.choice([n for n in parameter.names if n not in properties])] = schema
+    declaration: dict[str, Any] = {
+        "name": rng.choice(function.names),
+        "description": function.description,
+    }
+    if properties:
+        declaration["parameters"] = {
+            "type": "object",
+            "properties": properties,
+            "required": list(properties),
+        }
+    return {"type": "function", "function": declaration}
+
+
+def pick(rng: random.Random) -> tuple[list[Function], list[dict[str, Any]]]:
+    """One to three functions and their declarations, no two of them alike."""
+    functions: list[Function] = []
+    for _ in range(rng.choice([1, 1, 2, 2, 3])):
+        function = invented(rng) if rng.random() < 0.3 else rng.choice(FUNCTIONS)
+        if function not in functions:
+            functions.append(function)
+    return functions, [declared(rng, function) for function in functions]
+
+
+def tool_result(rng: random.Random, function: Function) -> tuple[str, list[str]]:
+    """(the tool message's text, the values in it as an answer writes them)."""
+    result = {key: result_value(rng, kind) for key, kind in function.result}
+    shown = [
+        {True: "yes", False: "no"}[v] if isinstance(v, bool) else str(v) for v in result.values()
+    ]
+    if len(result) == 1 and rng.random() < 0.25:
+        return shown[0], shown
+    separators = (",", ":") if rng.random() < 0.3 else None
+    return json.dumps(result, separators=separators), shown
+
+
+def reason(name: str, arguments: dict[str, Any], effort: str) -> str:
+    """Why and how the function is called."""
+    if effort == "low":
+        return f"Use {name}."
+    listed = ", ".join(f"{key} {value}" for key, value in arguments.items()) or "no arguments"
+    text = f"I can use {name} with {listed}."
+    return (
+        f"The user asks for something that a function gives. {text} All arguments are known."
+        if effort == "high"
+        else text
+    )
+
+
+def generate(rng: random.Random, effort: str) -> Conversation:
+    """A question that one of the declared functions answers."""
+    functions, tools = pick(rng)
+    index = rng.randrange(len(functions))
+    function, schema = functions[index], tools[index]["function"]
+    given = [argument(rng, parameter) for parameter in function.parameters]
+    names = schema.get("parameters", {}).get("properties", {})
+    arguments = dict(zip(names, given, strict=True))
+    slots = {f"a{i}": value for i, value in enumerate(given)}
+    user = rng.choice(function.questions).format(**slots)
+    if rng.random() < 0.1:
+        user = rng.choice(["Please help me. ", "Hi! ", "Hello. "]) + user
+    result, shown = tool_result(rng, function)
+    answer = function.answer.format(**slots, **{f"r{i}": value for i, value in enumerate(shown)})
+    turns = [
+        Assistant(reason(schema["name"], arguments, effort), call=(schema["name"], arguments)),
+        Assistant("" if effort == "low" else "I can answer now.", answer),
+    ]
+    return Conversation(
+        task="tools",
+        key=user,
+        user=user,
+        turns=turns,
+        tools=tools,
+        tool_result=result,
+        expected={"name": schema["name"], "arguments": arguments, "values": shown},
+        effort=effort,
+    )
