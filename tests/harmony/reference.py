@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import openai_harmony
-
 from motet.harmony import Content, DeveloperContent, Message, SystemContent, ToolNamespace
 from tests.harmony.support import PublishedTokenizer
 
@@ -18,7 +16,8 @@ from tests.harmony.support import PublishedTokenizer
 class Reference:
     """Renders our messages and parses ids with the reference library."""
 
-    def __init__(self, tokenizer: PublishedTokenizer, folder: Path) -> None:
+    def __init__(self, module: Any, tokenizer: PublishedTokenizer, folder: Path) -> None:
+        self._module = module
         lines = [
             base64.b64encode(tokenizer.token_bytes(i)) + b" %d\n" % i
             for i in range(tokenizer.special_tokens["<|startoftext|>"])
@@ -26,23 +25,24 @@ class Reference:
         ]
         (folder / "o200k_base.tiktoken").write_bytes(b"".join(lines))
         os.environ["TIKTOKEN_ENCODINGS_BASE"] = str(folder)
-        name = openai_harmony.HarmonyEncodingName.HARMONY_GPT_OSS
-        self.encoding = openai_harmony.load_harmony_encoding(name)
+        name = module.HarmonyEncodingName.HARMONY_GPT_OSS
+        self._encoding = module.load_harmony_encoding(name)
 
     def render(
         self, messages: Sequence[Message], *, drop: bool, training: bool = False
     ) -> list[int]:
-        config = openai_harmony.RenderConversationConfig(auto_drop_analysis=drop)
-        conversation = openai_harmony.Conversation.from_json(
+        config = self._module.RenderConversationConfig(auto_drop_analysis=drop)
+        conversation = self._module.Conversation.from_json(
             json.dumps({"messages": [message_to_reference(message) for message in messages]})
         )
         if training:
-            return list(self.encoding.render_conversation_for_training(conversation, config))
-        return list(self.encoding.render_conversation(conversation, config))
+            return list(self._encoding.render_conversation_for_training(conversation, config))
+        return list(self._encoding.render_conversation(conversation, config))
 
-    def parser(self, role: str | None, strict: bool) -> openai_harmony.StreamableParser:
-        author = None if role is None else openai_harmony.Role(role)
-        return openai_harmony.StreamableParser(self.encoding, author, strict=strict)
+    def parser(self, role: str | None) -> Any:
+        """A strict parser of the reference library."""
+        author = None if role is None else self._module.Role(role)
+        return self._module.StreamableParser(self._encoding, author, strict=True)
 
 
 def message_to_reference(message: Message) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -54,6 +55,14 @@ class PublishedTokenizer:
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self._inner.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def encode_special(self, text: str) -> list[int]:
+        """Ids of text in which the names of special tokens mean the tokens."""
+        ids: list[int] = []
+        for piece in re.split(r"(<\|\w+\|>)", text):
+            special = self.special_tokens.get(piece)
+            ids += self.encode(piece) if special is None else [special]
         return ids
 
     def token_bytes(self, token_id: int) -> bytes:

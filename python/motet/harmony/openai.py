@@ -33,6 +33,8 @@ def to_messages(
         raise InvalidRequestError(
             f"messages must be a string or a list, not {type(messages).__name__}", param="messages"
         )
+    if not messages:
+        raise InvalidRequestError("messages must not be empty", param="messages")
     converter = _Converter(builtin_tools)
     out: list[Message] = []
     for index, message in enumerate(messages):

@@ -13,14 +13,21 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from motet.errors import InvalidRequestError
 from motet.harmony.simplify import LITERAL, is_string_list, simplified
 
 _SCALARS = {"string": "string", "number": "number", "integer": "number", "boolean": "boolean"}
 
 
 def parameters_type(schema: Mapping[str, Any]) -> str:
-    """The type of a function's argument, e.g. `{\\ncity: string,\\n}`."""
-    return _type(simplified(schema), indent="")
+    """The type of a function's argument, e.g. `{ city: string, }` over three lines.
+
+    Raises InvalidRequestError for a schema that is too large or too deeply nested.
+    """
+    try:
+        return _type(simplified(schema), indent="")
+    except RecursionError:
+        raise InvalidRequestError("the JSON Schema is nested too deeply", param="tools") from None
 
 
 def _type(schema: Any, indent: str) -> str:

@@ -22,16 +22,11 @@ _Schema = dict[str, Any]
 
 
 def simplified(schema: Mapping[str, Any]) -> _Schema:
-    """The schema, rewritten; the argument stays as it is. A recursive $ref ends in a schema that
-    allows anything.
+    """The schema, rewritten; the argument stays as it is. Recursive $refs end in one for anything.
 
-    Raises InvalidRequestError for a schema that is too large or too deeply nested once its $refs
-    are followed.
+    Raises InvalidRequestError for a schema that is too large once its $refs are followed.
     """
-    try:
-        result = _Rewriter(schema).rewrite(schema, ())
-    except RecursionError:
-        raise InvalidRequestError("the JSON Schema is nested too deeply", param="tools") from None
+    result = _Rewriter(schema).rewrite(schema, ())
     return result if isinstance(result, dict) else {}
 
 
