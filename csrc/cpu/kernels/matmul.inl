@@ -1,6 +1,7 @@
-// x · Wᵀ for weights in the checkpoint's own layout. A tile of four rows is decoded to float once
-// and multiplied by all tokens, so prompt processing pays for the decoding once a tile, and one
-// token takes the same path: every output is eight running lane sums over k, reduced by a tree.
+// x · Wᵀ for weights in the checkpoint's own layout, four rows at a time. For several tokens a tile
+// of the rows is decoded to float once and multiplied by all of them; for one token the decoded
+// lanes are used as they come. Both add up the same way: every output is eight running lane sums
+// over k, in order, reduced by a tree.
 
 namespace motet {
 namespace {
@@ -25,7 +26,9 @@ void DecodeRow(const WeightMatrix& w, int64_t row, int64_t k0, int n, float* out
     PrefetchNextTile(codes, n / 2, w.RowBytes());
     const uint8_t* scales = w.scales + (row * w.cols + k0) / kMxfp4BlockSize;
     for (; k < n; k += kMxfp4BlockSize) {
-      DecodeMxfp4Block(codes + k / 2, scales[k / kMxfp4BlockSize], out + k);
+      Vec lanes[4];
+      DecodeMxfp4Block(codes + k / 2, scales[k / kMxfp4BlockSize], lanes);
+      for (int j = 0; j < 4; ++j) Store(out + k + 8 * j, lanes[j]);
     }
     return;
   }
@@ -106,7 +109,75 @@ void MatmulTile(const MatmulArgs& a, int64_t row0, int first_token, int tokens) 
   }
 }
 
+// One token, MXFP4: sums[r] += W[row0 + r] · x, lane by lane.
+void MultiplyMxfp4(const MatmulArgs& a, const int64_t* rows, const float* x, Vec* sums) {
+  const WeightMatrix& w = a.weight;
+  const uint8_t* codes[kTileRows];
+  const uint8_t* scales[kTileRows];
+  for (int r = 0; r < kTileRows; ++r) {
+    codes[r] = w.data + rows[r] * w.RowBytes();
+    scales[r] = w.scales + rows[r] * (w.cols / kMxfp4BlockSize);
+  }
+  for (int64_t k = 0; k < w.cols; k += kMxfp4BlockSize) {
+    for (int r = 0; r < kTileRows; ++r) {
+      if (k % 128 == 0) PrefetchNextTile(codes[r] + k / 2, 64, w.RowBytes());
+      Vec lanes[4];
+      DecodeMxfp4Block(codes[r] + k / 2, scales[r][k / kMxfp4BlockSize], lanes);
+      for (int j = 0; j < 4; ++j) sums[r] = MulAdd(lanes[j], Load(x + k + 8 * j), sums[r]);
+    }
+  }
+}
+
+// One token, bf16; columns past a multiple of 8 are fed from padded copies.
+void MultiplyBf16(const MatmulArgs& a, const int64_t* rows, const float* x, Vec* sums) {
+  const WeightMatrix& w = a.weight;
+  const uint16_t* row[kTileRows];
+  for (int r = 0; r < kTileRows; ++r) {
+    row[r] = reinterpret_cast<const uint16_t*>(w.data) + rows[r] * w.cols;
+  }
+  int64_t k = 0;
+  for (; k + 32 <= w.cols; k += 32) {
+    for (int r = 0; r < kTileRows; ++r) {
+      __builtin_prefetch(row[r] + kTileRows * w.cols + k, 0, 2);
+      for (int j = 0; j < 32; j += 8) {
+        sums[r] = MulAdd(LoadBf16(row[r] + k + j), Load(x + k + j), sums[r]);
+      }
+    }
+  }
+  for (; k < w.cols; k += 8) {
+    const int n = w.cols - k < 8 ? static_cast<int>(w.cols - k) : 8;
+    float padded_x[8] = {};
+    std::memcpy(padded_x, x + k, sizeof(float) * n);
+    for (int r = 0; r < kTileRows; ++r) {
+      uint16_t padded_row[8] = {};
+      std::memcpy(padded_row, row[r] + k, sizeof(uint16_t) * n);
+      sums[r] = MulAdd(LoadBf16(padded_row), Load(padded_x), sums[r]);
+    }
+  }
+}
+
+void MatmulOneToken(const MatmulArgs& a) {
+  const float* x = TokenRow(a, 0);
+  for (int64_t row0 = a.row_begin; row0 < a.row_end; row0 += kTileRows) {
+    // Rows past the end repeat the last one; their sums are not written out.
+    int64_t rows[kTileRows];
+    for (int r = 0; r < kTileRows; ++r) rows[r] = row0 + r < a.row_end ? row0 + r : a.row_end - 1;
+    Vec sums[kTileRows] = {Set(0), Set(0), Set(0), Set(0)};
+    if (a.weight.format == WeightFormat::kMxfp4) {
+      MultiplyMxfp4(a, rows, x, sums);
+    } else {
+      MultiplyBf16(a, rows, x, sums);
+    }
+    for (int r = 0; r < kTileRows && row0 + r < a.row_end; ++r) {
+      float value = ReduceAdd(sums[r]);
+      if (a.bias) value += Bf16ToFloat(a.bias[row0 + r]);
+      a.out[row0 + r - a.row_begin] = value;
+    }
+  }
+}
+
 void Matmul(const MatmulArgs& a) {
+  if (a.tokens == 1) return MatmulOneToken(a);
   for (int first = 0; first < a.tokens; first += kMaxTileTokens) {
     const int tokens = a.tokens - first < kMaxTileTokens ? a.tokens - first : kMaxTileTokens;
     for (int64_t row = a.row_begin; row < a.row_end; row += kTileRows) {

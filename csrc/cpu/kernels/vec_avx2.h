@@ -49,7 +49,7 @@ inline float ReduceMax(Vec a) {
 
 // Eight codes live in 4 bytes, low nibble first: every lane takes the whole word and shifts its
 // own code down (the table look-up reads three bits) and its sign bit up.
-inline void DecodeMxfp4Block(const uint8_t* codes, uint8_t scale, float* out) {
+inline void DecodeMxfp4Block(const uint8_t* codes, uint8_t scale, Vec* out) {
   const __m256i down = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
   const __m256i up = _mm256_setr_epi32(28, 24, 20, 16, 12, 8, 4, 0);
   const __m256 magnitudes =
@@ -61,7 +61,7 @@ inline void DecodeMxfp4Block(const uint8_t* codes, uint8_t scale, float* out) {
     const __m256 value = _mm256_permutevar8x32_ps(magnitudes, _mm256_srlv_epi32(all, down));
     const __m256 sign =
         _mm256_and_ps(_mm256_castsi256_ps(_mm256_sllv_epi32(all, up)), _mm256_set1_ps(-0.0f));
-    _mm256_storeu_ps(out + 8 * j, _mm256_xor_ps(value, sign));
+    out[j] = _mm256_xor_ps(value, sign);
   }
 }
 

@@ -82,11 +82,11 @@ float ReduceMax(Vec a) {
 }
 
 // One MXFP4 block to 32 floats.
-void DecodeMxfp4Block(const uint8_t* codes, uint8_t scale, float* out) {
+void DecodeMxfp4Block(const uint8_t* codes, uint8_t scale, Vec* out) {
   const float factor = Mxfp4Scale(scale);
   for (int j = 0; j < kMxfp4BlockBytes; ++j) {
-    out[2 * j] = kE2m1[codes[j] & 15] * factor;
-    out[2 * j + 1] = kE2m1[codes[j] >> 4] * factor;
+    out[j / 4].lane[2 * j % 8] = kE2m1[codes[j] & 15] * factor;
+    out[j / 4].lane[2 * j % 8 + 1] = kE2m1[codes[j] >> 4] * factor;
   }
 }
 
