@@ -40,7 +40,7 @@ def streams(rng: random.Random, count: int) -> Iterator[tuple[str, bool, list[in
         kind = rng.choices(("random", "mutated", "valid"), (3, 6, 1))[0]
         opened = rng.random() < 0.6
         if kind == "random":
-            yield kind, opened, [_any_token(rng) for _ in range(rng.randint(0, 24))]
+            yield kind, opened, [_any_token(rng) for _ in range(rng.randint(0, 16))]
             continue
         ids = render_conversation(TOY, _conversation(rng, opened), auto_drop_analysis=False)
         if opened:

@@ -72,6 +72,9 @@ def parse_strictly(text: str, role: Role | None) -> Header:
     return header
 
 
+_AUTHOR = re.compile(r"\s*([^\s<]*)")
+_TOOL = re.compile(r"python|browser|[\w-]+(\.[\w-]+)+")
+_CONTENT_TYPE = re.compile(r"[\w./+-]+")
 # What may follow the author, tried in this order at each place. `call` is a recipient that lacks
 # its "to=", `bare` the name of a channel without its marker.
 _FIELDS = re.compile(
@@ -117,7 +120,7 @@ def parse_forgivingly(text: str, role: Role | None, *, complete: bool) -> Header
 
 def _author(text: str, role: Role | None, header: Header, complete: bool) -> int:
     """Reads who wrote the message; returns where the other fields start."""
-    match = re.match(r"\s*([^\s<]*)", text)
+    match = _AUTHOR.match(text)
     word = match[1] if match else ""
     end = match.end() if match else 0
     if role is not None:
@@ -131,7 +134,7 @@ def _author(text: str, role: Role | None, header: Header, complete: bool) -> int
     if known is not None:
         header.role, header.name = known, name or None
         return end
-    if complete and re.fullmatch(r"python|browser|[\w-]+(\.[\w-]+)+", word):
+    if complete and _TOOL.fullmatch(word):
         header.role, header.name = "tool", word
         return end
     known = next((known for known in ROLES if word.startswith(known)), None)
@@ -173,7 +176,7 @@ def _accept(match: re.Match[str], header: Header, complete: bool) -> bool:
         placed = header.recipient or (complete and header.channel)
         if header.content_type is not None or not placed:
             return False
-        if kind == "word" and not (complete and re.fullmatch(r"[\w./+-]+", value)):
+        if kind == "word" and not (complete and _CONTENT_TYPE.fullmatch(value)):
             return False
         header.content_type = value
     elif kind == "role":

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from motet.harmony.header import (
     HarmonyParseError,
@@ -28,8 +28,7 @@ class ParserState(Enum):
     CONTENT = "Content"
 
 
-@dataclass(frozen=True, slots=True)
-class Delta:
+class Delta(NamedTuple):
     """What one token added to a message.
 
     A message's first delta comes with its <|message|> and has no text yet; its last one has the
@@ -306,7 +305,7 @@ class StreamParser:
                 self._text.append(piece[max(at, 0) :])
             at -= len(piece)
         delta = self._close()
-        return replace(delta, text=self._messages[-1].text)
+        return delta._replace(text=self._messages[-1].text)
 
     def _close(self) -> Delta:
         """The message being read is finished."""
