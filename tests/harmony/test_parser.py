@@ -218,6 +218,7 @@ def test_nothing_at_all() -> None:
     parser = StreamParser(TOY, "assistant")
     assert parser.finish() is None
     assert parser.messages == []
+    assert parser.problems == ()
 
 
 def test_problems_without_any_message() -> None:

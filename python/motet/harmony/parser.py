@@ -152,6 +152,8 @@ class StreamParser:
         try:
             data = self._token_bytes(token)
         except (LookupError, ValueError, OverflowError):
+            data = b""
+        if not data:
             self._problem("a token outside the vocabulary")
             return None
         if self._state is ParserState.CONTENT:
@@ -180,7 +182,8 @@ class StreamParser:
         if self._state is ParserState.HEADER:
             if self._strict:
                 raise HarmonyParseError("the output ends in the middle of a header")
-            delta = self._close_header("the output ends in the middle of a header")
+            if self._role is None or self._take_header():
+                delta = self._close_header("the output ends in the middle of a header")
         self._state = ParserState.EXPECT_START
         if self._messages:
             for problem in self._problems:
