@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import random
 import threading
@@ -121,7 +122,7 @@ class LLM:
         params: SamplingParams | Sequence[SamplingParams] | None = None,
         **sampling: Any,
     ) -> Completion | list[Completion]:
-        """Completes one prompt, or several in turn.
+        """Completes one prompt, or several together.
 
         A prompt is text, in which special tokens are not parsed, or token ids. Without `params`
         the checkpoint's generation_config.json gives the defaults; `sampling` are fields of
@@ -132,7 +133,8 @@ class LLM:
                 raise InvalidRequestError(
                     "params: expected one SamplingParams for one prompt", param="params"
                 )
-            return self._complete(cast(Prompt, prompts), params, sampling)
+            with self.stream(cast(Prompt, prompts), params, **sampling) as stream:
+                return stream.result()
         many = cast(Sequence[Prompt], prompts)
         each = [params] * len(many) if isinstance(params, SamplingParams | None) else list(params)
         if len(each) != len(many):
@@ -140,7 +142,12 @@ class LLM:
                 f"params: expected one for each of {len(many)} prompts, found {len(each)}",
                 param="params",
             )
-        return [self._complete(one, p, sampling) for one, p in zip(many, each, strict=True)]
+        with contextlib.ExitStack() as stack:
+            streams = [
+                stack.enter_context(self.stream(one, its_params, **sampling))
+                for one, its_params in zip(many, each, strict=True)
+            ]
+            return [stream.result() for stream in streams]
 
     def stream(
         self, prompt: Prompt, params: SamplingParams | None = None, **sampling: Any
@@ -228,12 +235,6 @@ class LLM:
             entries = cast(list[TokenLogprob], stream.result().prompt_logprobs)[len(start) :]
         is_greedy = all(entry.logprob >= entry.top[0].logprob for entry in entries)
         return sum(entry.logprob for entry in entries), is_greedy
-
-    def _complete(
-        self, prompt: Prompt, params: SamplingParams | None, sampling: Mapping[str, Any]
-    ) -> Completion:
-        with self.stream(prompt, params, **sampling) as stream:
-            return stream.result()
 
     def _params(self, params: SamplingParams | None, sampling: Mapping[str, Any]) -> SamplingParams:
         if params is None:
