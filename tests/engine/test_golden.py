@@ -34,8 +34,9 @@ def logits_of(directory: Path, precision: str, token_ids: list[int]) -> npt.NDAr
 @pytest.mark.parametrize("isa", _core.isas(), indirect=True)
 @all_cases
 def test_exact_mode(case: GoldenCase, isa: str, make_checkpoint: MakeCheckpoint) -> None:
-    golden = load_golden(case)
-    logits = golden.of(logits_of(make_checkpoint(case.spec), "exact", case.token_ids()))
+    directory = make_checkpoint(case.spec)
+    golden = load_golden(case, directory)
+    logits = golden.of(logits_of(directory, "exact", case.token_ids()))
     assert median_relative_l2(logits, golden.plain) <= EXACT_FROM_PLAIN
     assert median_relative_l2(logits, golden.rounded) <= EXACT_FROM_ROUNDED
 
@@ -43,8 +44,9 @@ def test_exact_mode(case: GoldenCase, isa: str, make_checkpoint: MakeCheckpoint)
 @pytest.mark.parametrize("isa", _core.isas(), indirect=True)
 @all_cases
 def test_f32_mode(case: GoldenCase, isa: str, make_checkpoint: MakeCheckpoint) -> None:
-    golden = load_golden(case)
-    logits = golden.of(logits_of(make_checkpoint(case.spec), "f32", case.token_ids()))
+    directory = make_checkpoint(case.spec)
+    golden = load_golden(case, directory)
+    logits = golden.of(logits_of(directory, "f32", case.token_ids()))
     bound = F32_FROM_PLAIN_PAST_4096 if case is LONG_CASE else F32_FROM_PLAIN
     assert median_relative_l2(logits, golden.plain) <= bound
 
@@ -52,8 +54,8 @@ def test_f32_mode(case: GoldenCase, isa: str, make_checkpoint: MakeCheckpoint) -
 @small_cases
 def test_golden_equals_the_numpy_model(case: GoldenCase, make_checkpoint: MakeCheckpoint) -> None:
     """Two implementations that share no code: what both say is the model's meaning."""
-    golden = load_golden(case)
     directory = make_checkpoint(case.spec)
+    golden = load_golden(case, directory)
     plain = golden.of(ReferenceModel(directory).logits(case.token_ids()))
     assert median_relative_l2(plain, golden.plain) <= F32_FROM_PLAIN
     exact = golden.of(ReferenceModel(directory, exact=True).logits(case.token_ids()))
@@ -89,8 +91,9 @@ def test_token_by_token_equals_prefill(
 def test_two_full_width_layers(precision: str, make_checkpoint: MakeCheckpoint) -> None:
     """gpt-oss-20b's sizes with two layers: 3.4 GB on disk, 200 tokens."""
     case = FULL_WIDTH_CASE
-    golden = load_golden(case)
-    logits = golden.of(logits_of(make_checkpoint(case.spec), precision, case.token_ids()))
+    directory = make_checkpoint(case.spec)
+    golden = load_golden(case, directory)
+    logits = golden.of(logits_of(directory, precision, case.token_ids()))
     if precision == "f32":
         assert median_relative_l2(logits, golden.plain) <= F32_FROM_PLAIN
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tests.reference.checkpoint_writer import CheckpointSpec, make_tensors
+from tests.reference.checkpoint_writer import CheckpointSpec
 
 GOLDEN_DIR = Path(__file__).parent
 
@@ -49,15 +48,6 @@ class GoldenCase:
     def columns(self) -> npt.NDArray[np.int64]:
         stride = math.ceil(self.spec.vocab_size / self.num_columns)
         return np.arange(0, self.spec.vocab_size, stride)
-
-
-def fingerprint(spec: CheckpointSpec) -> str:
-    """Hash of a spec's weights: do golden logits still belong to what the writer writes?"""
-    digest = hashlib.sha256()
-    for name, dtype, array in make_tensors(spec):
-        digest.update(f"{name} {dtype} {array.shape}".encode())
-        digest.update(array.data)
-    return digest.hexdigest()
 
 
 SMALL_CASES = (

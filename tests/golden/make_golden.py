@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.golden.cases import FULL_WIDTH_CASE, LONG_CASE, SMALL_CASES, GoldenCase, fingerprint
+from tests.golden.cases import FULL_WIDTH_CASE, LONG_CASE, SMALL_CASES, GoldenCase
+from tests.golden.files import fingerprint
 from tests.reference.checkpoint_writer import write_checkpoint
 from tests.reference.metrics import median_relative_l2
 from tests.reference.model import ReferenceModel
@@ -25,12 +26,12 @@ def write_case(case: GoldenCase) -> None:
     kept = np.ix_(positions, columns)
     with tempfile.TemporaryDirectory() as folder:
         directory = write_checkpoint(Path(folder), case.spec)
-        plain = oracle_logits(directory, ids)[kept]
-        rounded = oracle_logits(directory, ids, rounded=True)[kept]
+        plain, rounded = (logits[kept] for logits in oracle_logits(directory, ids))
         report = f"rounding {median_relative_l2(rounded, plain):.1e}"
         if case is not FULL_WIDTH_CASE:  # the plain numpy model would take minutes
             exact = ReferenceModel(directory, exact=True).logits(ids)[kept]
             report += f", numpy from rounded {median_relative_l2(exact, rounded):.1e}"
+        weights = fingerprint(directory)
     np.savez_compressed(
         case.path,
         token_ids=ids,
@@ -38,7 +39,7 @@ def write_case(case: GoldenCase) -> None:
         columns=columns,
         plain=plain,
         rounded=rounded,
-        fingerprint=np.array(fingerprint(case.spec)),
+        fingerprint=np.array(weights),
     )
     print(f"{case.name}: {report}, {case.path.stat().st_size} bytes")
 

@@ -12,12 +12,12 @@ import numpy.typing as npt
 
 
 def oracle_logits(
-    directory: Path, token_ids: Sequence[int], *, rounded: bool = False
-) -> npt.NDArray[np.float32]:
-    """Logits [n, vocab], MXFP4 dequantised.
+    directory: Path, token_ids: Sequence[int]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Logits [n, vocab], MXFP4 dequantised: plain, and with the rounding of motet's exact mode.
 
-    `rounded` rounds to bf16 what motet's exact mode rounds: inputs of matrix products (but the
-    router's), keys after RoPE, values; what is left between the two is the order of float32 sums.
+    That rounds to bf16 the inputs of matrix products (but the router's), keys after RoPE, and
+    values; what is left between the two implementations is the order of float32 sums.
     """
     import torch
     from transformers import GptOssForCausalLM
@@ -30,8 +30,7 @@ def oracle_logits(
     model = GptOssForCausalLM.from_pretrained(directory, **options)
     ids = torch.tensor(list(token_ids))[None]
     with torch.no_grad():
-        if not rounded:
-            return np.asarray(model(ids).logits[0].numpy())
+        plain = model(ids).logits[0].numpy()
         for module in model.modules():
             if isinstance(module, torch.nn.Linear):
                 module.register_forward_pre_hook(lambda _, args: (_bf16(args[0]), *args[1:]))
@@ -41,7 +40,8 @@ def oracle_logits(
             mock.patch.object(experts, "forward", _experts_rounded),
             mock.patch.object(modeling_gpt_oss, "eager_attention_forward", attend),
         ):
-            return np.asarray(model(ids).logits[0].numpy())
+            rounded = model(ids).logits[0].numpy()
+    return plain, rounded
 
 
 def _bf16(x: Any) -> Any:
