@@ -98,7 +98,7 @@ def _tokens(llm: LLM, n: int) -> list[int]:
 def _print_table(llm: LLM, rows: Iterator[Row]) -> None:
     info = llm.info
     print("| model | size | params | device | threads | test | tok/s |")
-    print("| --- | ---: | ---: | --- | ---: | ---: | ---: |")
+    print("| --- | ---: | ---: | --- | ---: | ---: | ---: |", flush=True)
     for row in rows:
         cells = (
             f"{info.name} {info.dtype}",
