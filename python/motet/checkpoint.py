@@ -49,8 +49,8 @@ class TensorInfo:
 class Checkpoint:
     """The tensors of a directory with model.safetensors, or with an index and its shards.
 
-    Opening reads headers only. Raises CheckpointError for every damage that headers and file sizes
-    show.
+    `source` is the file that lists them. Opening reads headers only. Raises CheckpointError for
+    every damage that headers and file sizes show.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -58,8 +58,10 @@ class Checkpoint:
         self._maps: dict[Path, mmap.mmap] = {}
         single, index = directory / SINGLE_FILE, directory / INDEX_FILE
         if single.exists() or single.is_symlink():
+            self.source = single
             self.tensors = read_header(single)
         elif index.exists() or index.is_symlink():
+            self.source = index
             self.tensors = _read_shards(directory, index)
         else:
             raise CheckpointError(

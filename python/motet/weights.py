@@ -42,7 +42,7 @@ def load_weights(directory: Path, config: ModelConfig) -> dict[str, WeightArray]
         if info is None:
             raise CheckpointError(
                 "missing tensor",
-                file=str(directory),
+                file=str(checkpoint.source),
                 tensor=name,
                 expected=f"{dtype} {list(shape)}",
                 found=f"no such tensor among {len(checkpoint.tensors)}",

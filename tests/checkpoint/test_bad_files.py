@@ -121,7 +121,16 @@ def test_missing_tensor(single: Path) -> None:
     error = refused(single)
     assert error.tensor == "lm_head.weight"
     assert error.expected == "BF16 [320, 64]"
-    assert str(single) in str(error)
+    assert error.file == str(single / WEIGHTS)
+
+
+def test_missing_tensor_in_an_index(sharded: Path) -> None:
+    weight_map = json.loads((sharded / INDEX).read_text())["weight_map"]
+    del weight_map[SINKS]
+    edit_json(sharded / INDEX, weight_map=weight_map)
+    error = refused(sharded)
+    assert error.tensor == SINKS
+    assert error.file == str(sharded / INDEX)
 
 
 def test_unexpected_tensor(single: Path) -> None:
