@@ -1,6 +1,7 @@
 """The compiled engine. Private: the public surface is the package motet."""
 
 from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
 from typing import Any, Literal, final
 
 import numpy as np
@@ -155,3 +156,5 @@ def sample(
 def logprob_of(
     logits: npt.ArrayLike, token: int, k: int = 0
 ) -> tuple[float, list[tuple[int, float]]]: ...
+
+ops: ModuleType  # single kernels on numpy arrays, for tests and benchmarks
