@@ -194,12 +194,18 @@ size_t KeepTop(size_t n, double target, SampleScratch& scratch) {
     for (size_t j = 0; j < m; ++j) weights[bucket_of(from->logits[j])] += from->weights[j];
     size_t bucket = 0;
     while (bucket < kBuckets - 1 && above + weights[bucket] < target) above += weights[bucket++];
-    size_t kept = 0;
+    size_t in_bucket = 0, not_below = 0;
     for (size_t j = 0; j < m; ++j) {
-      if (bucket_of(from->logits[j]) == bucket) cut.Set(kept++, *from, j);
+      const size_t at = bucket_of(from->logits[j]);
+      if (at == bucket) cut.Set(in_bucket++, *from, j);
+      if (from == &all) {
+        all.Set(not_below, all, j);
+        not_below += at <= bucket ? 1 : 0;
+      }
     }
+    if (from == &all) n = not_below;
     from = &cut;
-    m = kept;
+    m = in_bucket;
     range = RangeOf(std::span(cut.logits).first(m));
   }
   size_t last = 0;
