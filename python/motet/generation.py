@@ -117,10 +117,10 @@ class Generation:
         return [*deltas, last]
 
     def _take(self, event: _core.Event, seconds: float) -> list[Delta]:
-        if self._request.first_token is None or not self._token_ids:
-            self._prefill_s += seconds
-        else:
+        if self._token_ids:
             self._decode_s += seconds
+        else:
+            self._prefill_s += seconds
         if event.is_prompt:
             self._prompt_logprobs[event.position] = self._token_logprob(event)
             return []

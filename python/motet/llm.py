@@ -158,13 +158,34 @@ class LLM:
         return self._start(self._ids(prompt, "prompt"), sampling_params, assembler)
 
     def chat(
-        self, messages: Messages, *, params: SamplingParams | None = None, **kw: Any
+        self,
+        messages: Messages,
+        *,
+        tools: Sequence[Tool] = (),
+        tool_choice: ToolChoice = "auto",
+        builtin_tools: Sequence[BuiltinTool] = (),
+        reasoning_effort: Effort = "medium",
+        date: str | None = None,
+        params: SamplingParams | None = None,
+        **sampling: Any,
     ) -> ChatCompletion:
         """The model's answer to a conversation: a user's text, OpenAI dicts or harmony messages.
 
-        `kw` are the arguments of `render` and fields of SamplingParams.
+        `tools` are OpenAI dicts or Python functions; `tool_choice` may force a call. `date`
+        (default: today) is what the system message tells. `params` and `sampling` as in `generate`.
+        Raises InvalidRequestError naming the part at fault, ContextLengthError.
         """
-        with self.chat_stream(messages, params=params, **kw) as stream:
+        stream = self.chat_stream(
+            messages,
+            tools=tools,
+            tool_choice=tool_choice,
+            builtin_tools=builtin_tools,
+            reasoning_effort=reasoning_effort,
+            date=date,
+            params=params,
+            **sampling,
+        )
+        with stream:
             return cast(ChatCompletion, stream.result())
 
     def chat_stream(
@@ -202,11 +223,7 @@ class LLM:
         reasoning_effort: Effort = "medium",
         date: str | None = None,
     ) -> list[int]:
-        """The prompt that `chat` gives the model, as token ids.
-
-        `tools` are OpenAI dicts or Python functions; `date` (default: today) is what the system
-        message tells. Raises InvalidRequestError naming the part at fault.
-        """
+        """The prompt that `chat` gives the model for the same arguments, as token ids."""
         return render_chat(
             self.tokenizer,
             messages,

@@ -95,9 +95,11 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class ChatCompletion(Completion):
-    """The result of `LLM.chat`: `text` is the final channel, `reasoning` the analysis channel.
+    """The result of `LLM.chat`.
 
-    `messages` are the model's, to be appended to the conversation to go on with it.
+    `text` is what the user is to read: the final channel, and what the model says before it calls a
+    tool. `reasoning` is the analysis channel. `messages` are all that the model wrote, to be
+    appended to the conversation to go on with it.
     """
 
     reasoning: str = ""

@@ -208,6 +208,16 @@ def test_bench(motet: Motet, tiny_checkpoint: Path) -> None:
     assert all(len(test["samples"]) == 2 for test in body["tests"])
 
 
+def test_output_that_can_not_show_it_all(tiny_checkpoint: Path) -> None:
+    done = subprocess.run(
+        [*COMMAND, "run", "-m", str(tiny_checkpoint), "hi", *FEW, "--system", "\u65e5"],
+        capture_output=True,
+        env=environment(PYTHONIOENCODING="ascii"),
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_chat_from_a_pipe(motet: Motet, tiny_checkpoint: Path) -> None:
     done = motet("chat", "-m", tiny_checkpoint, *FEW, stdin="one\n\ntwo\n")
     assert done.returncode == 0, done.stderr
