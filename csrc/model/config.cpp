@@ -23,15 +23,18 @@ void Require(bool ok, const std::string& what, const std::string& expected, doub
   throw CheckpointError("", "config: " + what + ": expected " + expected + ", found " + text);
 }
 
-void RequireSize(int64_t value, const char* name) {
-  Require(value >= 1 && value <= kMaxSize, name, "1.." + std::to_string(kMaxSize),
+// Each layer costs slots and buffers before any tensor is looked at.
+constexpr int64_t kMaxLayers = 1024;
+
+void RequireSize(int64_t value, const char* name, int64_t largest = kMaxSize) {
+  Require(value >= 1 && value <= largest, name, "1.." + std::to_string(largest),
           static_cast<double>(value));
 }
 
 }  // namespace
 
 void ModelConfig::Validate() const {
-  RequireSize(num_layers, "num_hidden_layers");
+  RequireSize(num_layers, "num_hidden_layers", kMaxLayers);
   RequireSize(hidden_size, "hidden_size");
   RequireSize(intermediate_size, "intermediate_size");
   RequireSize(num_heads, "num_attention_heads");
