@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,10 @@ def open_engine(directory: Path, **options: Any) -> _core.Engine:
 
 
 @pytest.fixture
-def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Force one instruction set; parametrise indirectly with `_core.isas()`."""
     monkeypatch.setenv("MOTET_ISA", request.param)
-    yield request.param
+    return str(request.param)
 
 
 def random_ids(n: int, vocab: int, seed: int = 0) -> npt.NDArray[np.int32]:

@@ -16,7 +16,9 @@ import pytest
 
 from motet import _core
 from motet.errors import ContextLengthError, InvalidRequestError, OutOfMemoryError
+from tests.conftest import MakeCheckpoint
 from tests.engine.conftest import open_engine, random_ids, run, tokens_of
+from tests.reference.checkpoint_writer import CheckpointSpec
 
 VOCAB = 320
 GREEDY = _core.Sampling(temperature=0)
@@ -224,6 +226,7 @@ def test_a_forked_child_is_told_that_the_engine_stayed_behind(tiny_checkpoint: P
     code = """
 import os, sys
 from pathlib import Path
+from tests.conftest import MakeCheckpoint
 from tests.engine.conftest import open_engine
 engine = open_engine(Path(sys.argv[1]), threads=2)
 if os.fork() == 0:
@@ -238,18 +241,17 @@ sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
     assert done.returncode == 7
 
 
-def test_ctrl_c_stops_a_long_step_and_the_engine_lives_on(make_checkpoint: object) -> None:
-    from tests.reference.checkpoint_writer import CheckpointSpec
-
+def test_ctrl_c_stops_a_long_step_and_the_engine_lives_on(
+    make_checkpoint: MakeCheckpoint,
+) -> None:
     spec = CheckpointSpec(num_layers=24, hidden_size=512, intermediate_size=512, num_experts=16)
-    engine = open_engine(make_checkpoint(spec), max_context=8192)  # type: ignore[operator]
+    engine = open_engine(make_checkpoint(spec), max_context=8192)
     request = engine.submit(random_ids(8000, VOCAB), GREEDY, 1)
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        while not engine.idle:
-            engine.step()
+        run(engine)
     assert time.monotonic() - start < 20
     engine.cancel(request)
     assert [e.finish for e in engine.step()] == ["cancelled"]

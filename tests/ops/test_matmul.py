@@ -93,7 +93,7 @@ def test_a_token_has_the_same_bits_alone_and_in_a_batch(isa: str, tokens: int) -
 
 
 def test_instruction_sets_agree_bit_for_bit_on_bf16_inputs() -> None:
-    """A product of two bf16 numbers is exact in float32, so fusing it with the sum changes nothing."""
+    """Products of bf16 numbers are exact in float32: fusing them with the sum changes nothing."""
     rng = np.random.default_rng(5)
     x = bf16_values(random_bf16(rng, 7, 1003))
     weight = random_bf16(rng, 10, 1003)
