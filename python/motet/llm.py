@@ -31,6 +31,7 @@ from motet.tokenizer import Tokenizer
 
 Prompt = str | Sequence[int]  # text, in which special tokens are not parsed, or token ids
 Messages = str | Sequence[Mapping[str, Any] | Message]
+ResponseFormat = Mapping[str, Any] | type | None
 
 
 class LLM:
@@ -166,13 +167,16 @@ class LLM:
         builtin_tools: Sequence[BuiltinTool] = (),
         reasoning_effort: Effort = "medium",
         date: str | None = None,
+        response_format: ResponseFormat = None,
         params: SamplingParams | None = None,
         **sampling: Any,
     ) -> ChatCompletion:
         """The model's answer to a conversation: a user's text, OpenAI dicts or harmony messages.
 
         `tools` are OpenAI dicts or Python functions; `tool_choice` may force a call. `date`
-        (default: today) is what the system message tells. `params` and `sampling` as in `generate`.
+        (default: today) is what the system message tells. `response_format` (OpenAI's dict, a JSON
+        Schema, a pydantic class) is shown to the model, which is not forced to follow it. `params`
+        and `sampling` as in `generate`.
         Raises InvalidRequestError naming the part at fault, ContextLengthError.
         """
         stream = self.chat_stream(
@@ -182,6 +186,7 @@ class LLM:
             builtin_tools=builtin_tools,
             reasoning_effort=reasoning_effort,
             date=date,
+            response_format=response_format,
             params=params,
             **sampling,
         )
@@ -197,6 +202,7 @@ class LLM:
         builtin_tools: Sequence[BuiltinTool] = (),
         reasoning_effort: Effort = "medium",
         date: str | None = None,
+        response_format: ResponseFormat = None,
         params: SamplingParams | None = None,
         **sampling: Any,
     ) -> Stream:
@@ -209,6 +215,7 @@ class LLM:
             builtin_tools=builtin_tools,
             reasoning_effort=reasoning_effort,
             date=date,
+            response_format=response_format,
         )
         assembler = ChatAssembler(self.tokenizer, ids, sampling_params, self.info.name)
         return self._start(np.asarray(ids, np.int32), sampling_params, assembler)
@@ -222,6 +229,7 @@ class LLM:
         builtin_tools: Sequence[BuiltinTool] = (),
         reasoning_effort: Effort = "medium",
         date: str | None = None,
+        response_format: ResponseFormat = None,
     ) -> list[int]:
         """The prompt that `chat` gives the model for the same arguments, as token ids."""
         return render_chat(
@@ -232,6 +240,7 @@ class LLM:
             builtin_tools=builtin_tools,
             reasoning_effort=reasoning_effort,
             date=date,
+            response_format=response_format,
         )
 
     def logits(self, token_ids: Sequence[int]) -> npt.NDArray[np.float32]:

@@ -26,7 +26,7 @@ def motet() -> Motet:
             input=stdin.encode() if isinstance(stdin, str) else stdin,
             capture_output=True,
             env=environment(),
-            timeout=60,
+            timeout=120,
         )
         return subprocess.CompletedProcess(
             done.args, done.returncode, done.stdout.decode(), done.stderr.decode()

@@ -113,7 +113,7 @@ def test_interrupt(tiny_checkpoint: Path) -> None:
     assert process.stdout is not None
     os.read(process.stdout.fileno(), 1)  # the table's head: it computes
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=120)
     assert process.returncode == 130
     assert b"Traceback" not in stderr
 
@@ -152,7 +152,7 @@ def test_reader_that_leaves(tiny_checkpoint: Path) -> None:
     )
     assert process.stdout is not None
     process.stdout.close()
-    assert process.wait(timeout=20) == 1
+    assert process.wait(timeout=120) == 1
     assert process.stderr is not None
     assert process.stderr.read() == b""
     process.stderr.close()
@@ -213,7 +213,7 @@ def test_output_that_can_not_show_it_all(tiny_checkpoint: Path) -> None:
         [*COMMAND, "run", "-m", str(tiny_checkpoint), "hi", *FEW, "--system", "\u65e5"],
         capture_output=True,
         env=environment(PYTHONIOENCODING="ascii"),
-        timeout=60,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
 
@@ -238,7 +238,7 @@ def test_reasoning_is_dim_on_a_terminal(no_color: bool) -> None:
         stdout=subprocess.PIPE,
         stderr=theirs,
         env=environment(**changes),
-        timeout=20,
+        timeout=120,
     )
     os.close(theirs)
     time.sleep(0.05)
