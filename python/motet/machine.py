@@ -18,7 +18,10 @@ def memory_bytes() -> int:
 
 
 def core_count() -> int:
-    """Physical cores this process may run on: hyper-threads share the units that limit us."""
+    """Physical cores this process may run on: hyper-threads share the units that limit us.
+
+    A single core counts as two if it has two threads, since one thread can't load its memory fully.
+    """
     if not hasattr(os, "sched_getaffinity"):  # macOS
         return os.cpu_count() or 1
     allowed = os.sched_getaffinity(0)
@@ -26,8 +29,8 @@ def core_count() -> int:
         _read(_CPUS / f"cpu{cpu}/topology/thread_siblings_list") or str(cpu) for cpu in allowed
     }
     quota, _, period = _read(_CGROUP / "cpu.max").partition(" ")
-    limit = math.ceil(int(quota) / int(period)) if quota.isdigit() else len(siblings)
-    return max(1, min(len(siblings), limit))
+    limit = math.ceil(int(quota) / int(period)) if quota.isdigit() else len(allowed)
+    return max(1, min(max(len(siblings), 2), len(allowed), limit))
 
 
 def _read(path: Path) -> str:
