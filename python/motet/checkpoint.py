@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -57,10 +59,10 @@ class Checkpoint:
         self.tensors: dict[str, TensorInfo] = {}
         self._maps: dict[Path, mmap.mmap] = {}
         single, index = directory / SINGLE_FILE, directory / INDEX_FILE
-        if single.exists() or single.is_symlink():
+        if os.path.lexists(single):
             self.source = single
             self.tensors = read_header(single)
-        elif index.exists() or index.is_symlink():
+        elif os.path.lexists(index):
             self.source = index
             self.tensors = _read_shards(directory, index)
         else:
@@ -205,7 +207,7 @@ def _read_shards(directory: Path, index: Path) -> dict[str, TensorInfo]:
     headers: dict[str, dict[str, TensorInfo]] = {}
     tensors: dict[str, TensorInfo] = {}
     for name, shard in weight_map.items():
-        if not isinstance(shard, str) or not shard or Path(shard).name != shard or "\0" in shard:
+        if not _is_file_name(shard):
             raise CheckpointError(
                 "invalid shard name",
                 file=str(index),
@@ -227,8 +229,12 @@ def _read_shards(directory: Path, index: Path) -> dict[str, TensorInfo]:
     return tensors
 
 
+def _is_file_name(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and 0 < len(value) < 256 and Path(value).name == value
+
+
 def _read_shard(path: Path, index: Path, name: str) -> dict[str, TensorInfo]:
-    if not path.exists() and not path.is_symlink():
+    if not os.path.lexists(path):
         raise CheckpointError(
             f"{index.name} names a missing file",
             file=str(path),

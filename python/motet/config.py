@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def load_config(directory: Path) -> ModelConfig:
     naming file, key, expected and found.
     """
     path = directory / "config.json"
-    if not path.exists() and not path.is_symlink():
+    if not os.path.lexists(path):
         raise CheckpointError(
             "not a checkpoint",
             file=str(directory),
@@ -204,7 +205,7 @@ def _eos_token_ids(config: JsonReader, directory: Path, vocab_size: int) -> tupl
     """generation_config.json comes first: it knows more end tokens (<|call|>) than config.json."""
     source = config
     path = directory / "generation_config.json"
-    if path.exists() or path.is_symlink():
+    if os.path.lexists(path):
         generation = JsonReader(read_json_object(path, _MAX_CONFIG_BYTES), path)
         if generation.get("eos_token_id") is not None:
             source = generation

@@ -35,7 +35,7 @@ def resolve_model(
     Raises ModelNotFoundError naming every place looked in.
     """
     name = os.fspath(name_or_path)
-    # os.path rather than pathlib: a name too long for the file system or with a NUL is just absent.
+    # os.path, not pathlib, here and below: names too long, with a NUL, or out of reach are absent.
     path = os.path.expanduser(name)
     if os.path.isdir(path):
         return Path(path)
@@ -115,7 +115,7 @@ def _cached_snapshot(cache: Path, name: str, revision: str) -> tuple[Path, str |
     into blobs/.
     """
     repository = cache / ("models--" + name.replace("/", "--"))
-    if not repository.is_dir():
+    if not os.path.isdir(repository):
         return repository, "not in the cache"
     commit = revision
     if not _COMMIT.fullmatch(revision):
@@ -127,16 +127,16 @@ def _cached_snapshot(cache: Path, name: str, revision: str) -> tuple[Path, str |
         if not _COMMIT.fullmatch(commit):
             return reference, "holds no commit hash"
     snapshot = repository / "snapshots" / commit
-    if not snapshot.is_dir():
+    if not os.path.isdir(snapshot):
         return snapshot, "not in the cache"
-    missing = [file for file in _needed_files(snapshot) if not (snapshot / file).is_file()]
+    missing = [file for file in _needed_files(snapshot) if not os.path.isfile(snapshot / file)]
     return snapshot, f"incomplete, lacks {', '.join(missing)}" if missing else None
 
 
 def _needed_files(snapshot: Path) -> list[str]:
     """What makes a snapshot complete: an interrupted download leaves some of it out."""
     needed = ["config.json", "tokenizer.json"]
-    if (snapshot / SINGLE_FILE).is_file() or not (snapshot / INDEX_FILE).is_file():
+    if os.path.isfile(snapshot / SINGLE_FILE) or not os.path.isfile(snapshot / INDEX_FILE):
         return [*needed, SINGLE_FILE]
     try:
         weight_map = read_json_object(snapshot / INDEX_FILE, _MAX_INDEX_BYTES).get("weight_map")

@@ -282,7 +282,9 @@ def test_index_maps_a_tensor_to_the_wrong_shard(sharded: Path) -> None:
     assert error.tensor == EMBED
 
 
-@pytest.mark.parametrize("shard", ["../x.safetensors", "/dev/zero", "", 7, None, "a\0b", "."])
+@pytest.mark.parametrize(
+    "shard", ["../x", "/dev/zero", "", 7, None, "a\0b", ".", "x" * 5000, "\ud800"]
+)
 def test_index_names_no_file_beside_it(sharded: Path, shard: object) -> None:
     edit_json(sharded / INDEX, weight_map={EMBED: shard})
     error = refused(sharded)
