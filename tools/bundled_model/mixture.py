@@ -8,19 +8,19 @@ from conversation import Conversation, held_out, random_date
 from tasks import arithmetic, json_answers, small_talk, tools, words
 
 WEIGHTS = {
-    "add": 0.16,
-    "sub": 0.19,
-    "mul": 0.19,
-    "tools": 0.18,
-    "json": 0.11,
-    "talk": 0.05,
-    "reverse": 0.035,
+    "add": 0.1,
+    "sub": 0.14,
+    "mul": 0.18,
+    "tools": 0.27,
+    "json": 0.17,
+    "talk": 0.03,
+    "reverse": 0.03,
     "length": 0.015,
     "count": 0.02,
     "sort": 0.03,
-    "extreme": 0.02,
+    "extreme": 0.015,
 }
-EFFORT_WEIGHTS = {"low": 0.12, "medium": 0.76, "high": 0.12}
+EFFORT_WEIGHTS = {"low": 0.08, "medium": 0.85, "high": 0.07}
 OPERATORS = {"add": "+", "sub": "-", "mul": "*"}
 INSTRUCTIONS = (
     "You are a helpful assistant.",

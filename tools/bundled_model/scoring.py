@@ -35,7 +35,7 @@ def loaded(text: str) -> Any:
 
 
 def call_is_right(conversation: Conversation, reply: Reply) -> bool:
-    """One call, of the right function, with exactly the arguments asked for (the schema holds too)."""
+    """One call, of the right function, with just the arguments asked for (as in its schema)."""
     if len(reply.calls) != 1 or reply.calls[0][0] != conversation.expected["name"]:
         return False
     found = loaded(reply.calls[0][1])
@@ -44,7 +44,7 @@ def call_is_right(conversation: Conversation, reply: Reply) -> bool:
 
 
 def is_right(conversation: Conversation, reply: Reply) -> bool:
-    """Exact: number, list, word or JSON value (keys in any order); call and all values of its result."""
+    """Exact: number, list, word, JSON value (any key order); call and all values of its result."""
     if conversation.task == "tools":
         used = all(value in reply.final for value in conversation.expected["values"])
         return call_is_right(conversation, reply) and used
@@ -55,4 +55,4 @@ def is_right(conversation: Conversation, reply: Reply) -> bool:
     if conversation.task in ("add", "sub", "mul", "length", "count", "extreme"):
         numbers = re.findall(r"-?\d+", reply.final)
         return bool(numbers) and numbers[-1] == conversation.expected
-    return reply.final.strip() == conversation.expected
+    return bool(reply.final.strip() == conversation.expected)

@@ -92,7 +92,7 @@ def frequent_pieces(n_samples: int, size: int) -> list[str]:
     counts: collections.Counter[str] = collections.Counter()
     special = re.compile("|".join(map(re.escape, SPECIAL)))
     for _ in range(n_samples):
-        seen = set()
+        seen: set[str] = set()
         for text, _ in parts(sample(rng)):
             for plain in special.split(text):
                 seen.update(piece for piece, _ in splitter.pre_tokenize_str(plain))

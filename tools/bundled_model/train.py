@@ -29,8 +29,8 @@ Batch = list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
 
 
 def schedule(progress: float, step: int) -> float:
-    """Warm-up, constant, then down to zero over the last 55 % of the time."""
-    return min(1.0, (step + 1) / 40) * min(1.0, max(0.0, (1 - progress) / 0.55))
+    """Warm-up, constant, then down to zero over the last 70 % of the time."""
+    return min(1.0, (step + 1) / 40) * min(1.0, max(0.0, (1 - progress) / 0.7))
 
 
 def add_gradients(model: GptOss, groups: Batch) -> tuple[float, int]:
@@ -110,7 +110,7 @@ def work(rank: int, options: argparse.Namespace) -> None:
     begin, minutes, next_eval, step, smooth = time.time(), 0.0, options.eval_minutes, 0, 0.0
     while minutes < options.minutes:
         progress = minutes / options.minutes
-        Rounding.enabled = progress > 0.4 or options.round
+        Rounding.enabled = progress > 0.3 or options.round
         groups = batch(rng, tokenizer, options.batch // dist.get_world_size(), 4)
         loss, n_trained = add_gradients(model, groups)
         loss, minutes = average(model, loss, n_trained, (time.time() - begin) / 60)
@@ -136,7 +136,7 @@ def main() -> None:
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--workers", type=int, default=2, help="processes, one thread each")
     arguments.add_argument("--batch", type=int, default=48, help="conversations a step")
-    arguments.add_argument("--eval-minutes", type=float, default=9.0)
+    arguments.add_argument("--eval-minutes", type=float, default=10.0)
     arguments.add_argument("--round", action="store_true", help="round weights from the start")
     arguments.add_argument("--rate", type=float, default=1.0, help="multiplies the learning rates")
     options = arguments.parse_args()

@@ -95,7 +95,7 @@ THINGS = "apples books coins cards stamps pencils marbles cookies tickets shells
 
 
 def column_sum(a: int, b: int, op: str, brief: bool) -> tuple[str, str]:
-    """(the columns' text, carry or borrow and then four digits) of a+b or a-b, each padded to four."""
+    """(the columns, carry or borrow and then four digits) of a+b or a-b, each padded to four."""
     carry, steps, digits = 0, [], ""
     for place in range(4):
         x, y = a // 10**place % 10, b // 10**place % 10
@@ -107,7 +107,7 @@ def column_sum(a: int, b: int, op: str, brief: bool) -> tuple[str, str]:
 
 
 def sum_analysis(a: int, b: int, op: str, brief: bool) -> str:
-    """The scratchpad of a sum or difference; a borrow left over means that the result is negative."""
+    """The scratchpad of a sum or difference; a borrow left over means a negative result."""
     text, result = column_sum(a, b, op, brief)
     if op == "-" and result[0] == "1":
         swapped, result = column_sum(b, a, op, brief)

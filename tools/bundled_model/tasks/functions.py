@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ class Parameter:
 
 @dataclass
 class Function:
-    """Questions and the answer are filled from arguments (a0, ...) and the result's values (r0, ...)."""
+    """Questions and answer are filled from arguments (a0, ...) and the result (r0, ...)."""
 
     names: tuple[str, ...]
     description: str
@@ -216,10 +217,10 @@ FUNCTIONS = (
 )
 
 
-def argument(rng: random.Random, parameter: Parameter) -> str | int:
-    """A value for a parameter."""
-    if parameter.enum:
-        return rng.choice(parameter.enum)
+def argument(rng: random.Random, parameter: Parameter, choices: Sequence[str]) -> str | int:
+    """A value for a parameter; `choices` are its declared enum."""
+    if choices:
+        return rng.choice(choices)
     if parameter.kind == "integer":
         return values.number(rng)
     if parameter.kind == "phrase":

@@ -121,7 +121,7 @@ def generate(rng: random.Random, effort: str) -> Conversation:
         wanted = "Keys: " + ", ".join(answer)
     else:
         user, answer = array(rng)
-        wanted = f"A list of {len(answer)}"
+        wanted = "A list"
     analysis = {
         "low": "",
         "medium": f"{wanted}.",

@@ -6,7 +6,7 @@ import json
 import random
 from typing import Any
 
-from conversation import Assistant, Conversation
+from conversation import Assistant, Conversation, declaration
 
 from tasks.functions import FUNCTIONS, Function, argument, invented, result_value
 
@@ -14,26 +14,26 @@ from tasks.functions import FUNCTIONS, Function, argument, invented, result_valu
 def declared(rng: random.Random, function: Function) -> dict[str, Any]:
     """The OpenAI-style declaration, with one spelling of each name."""
     properties: dict[str, Any] = {}
-    with_descriptions = rng.random() < 0.5
+    with_descriptions = rng.random() < 0.3
     for parameter in function.parameters:
         kind = "integer" if parameter.kind == "integer" else "string"
         schema: dict[str, Any] = {"type": kind}
         if with_descriptions:
             schema["description"] = parameter.description
         if parameter.enum:
-            schema["enum"] = list(parameter.enum)
+            schema["enum"] = rng.sample(parameter.enum, min(3, len(parameter.enum)))
         properties[rng.choice([n for n in parameter.names if n not in properties])] = schema
-    declaration: dict[str, Any] = {
+    about: dict[str, Any] = {
         "name": rng.choice(function.names),
         "description": function.description,
     }
     if properties:
-        declaration["parameters"] = {
+        about["parameters"] = {
             "type": "object",
             "properties": properties,
             "required": list(properties),
         }
-    return {"type": "function", "function": declaration}
+    return {"type": "function", "function": about}
 
 
 def pick(rng: random.Random) -> tuple[list[Function], list[dict[str, Any]]]:
@@ -58,17 +58,12 @@ def tool_result(rng: random.Random, function: Function) -> tuple[str, list[str]]
     return json.dumps(result, separators=separators), shown
 
 
-def reason(name: str, arguments: dict[str, Any], effort: str) -> str:
-    """Why and how the function is called."""
+def reason(tool: dict[str, Any], effort: str) -> str:
+    """The chosen declaration, word for word: names are then copied and not remembered."""
+    text = declaration(tool)
     if effort == "low":
-        return f"Use {name}."
-    listed = ", ".join(f"{key} {value}" for key, value in arguments.items()) or "no arguments"
-    text = f"I can use {name} with {listed}."
-    return (
-        f"The user asks for something that a function gives. {text} All arguments are known."
-        if effort == "high"
-        else text
-    )
+        return text.split(" = ")[0]
+    return f"{text}\nThe user gives all arguments." if effort == "high" else text
 
 
 def generate(rng: random.Random, effort: str) -> Conversation:
@@ -76,9 +71,13 @@ def generate(rng: random.Random, effort: str) -> Conversation:
     functions, tools = pick(rng)
     index = rng.randrange(len(functions))
     function, schema = functions[index], tools[index]["function"]
-    given = [argument(rng, parameter) for parameter in function.parameters]
-    names = schema.get("parameters", {}).get("properties", {})
-    arguments = dict(zip(names, given, strict=True))
+    properties = schema.get("parameters", {}).get("properties", {})
+    choices = [properties[key].get("enum", []) for key in properties]
+    given = [
+        argument(rng, parameter, enum)
+        for parameter, enum in zip(function.parameters, choices, strict=True)
+    ]
+    arguments = dict(zip(properties, given, strict=True))
     slots = {f"a{i}": value for i, value in enumerate(given)}
     user = rng.choice(function.questions).format(**slots)
     if rng.random() < 0.1:
@@ -86,7 +85,7 @@ def generate(rng: random.Random, effort: str) -> Conversation:
     result, shown = tool_result(rng, function)
     answer = function.answer.format(**slots, **{f"r{i}": value for i, value in enumerate(shown)})
     turns = [
-        Assistant(reason(schema["name"], arguments, effort), call=(schema["name"], arguments)),
+        Assistant(reason(tools[index], effort), call=(schema["name"], arguments)),
         Assistant("" if effort == "low" else "I can answer now.", answer),
     ]
     return Conversation(
