@@ -12,8 +12,9 @@ InvalidRequestError::InvalidRequestError(std::string param, const std::string& m
     : std::runtime_error(message), param_(std::move(param)) {}
 
 ContextLengthError::ContextLengthError(int64_t n_prompt, int64_t n_ctx)
-    : std::runtime_error("prompt has " + std::to_string(n_prompt) + " tokens, the context holds " +
-                         std::to_string(n_ctx) + " and at least one must be left for the answer"),
+    : std::runtime_error("prompt: " + std::to_string(n_prompt) +
+                         " tokens do not fit the context of " + std::to_string(n_ctx) +
+                         (n_prompt == n_ctx ? ", which must have room for the answer too" : "")),
       n_prompt_(n_prompt),
       n_ctx_(n_ctx) {}
 
