@@ -10,17 +10,18 @@ from tasks import arithmetic, json_answers, small_talk, tools, words
 WEIGHTS = {
     "add": 0.1,
     "sub": 0.14,
-    "mul": 0.18,
-    "tools": 0.27,
-    "json": 0.17,
-    "talk": 0.03,
-    "reverse": 0.03,
-    "length": 0.015,
+    "mul": 0.17,
+    "tools": 0.15,
+    "new_tools": 0.06,
+    "json": 0.24,
+    "talk": 0.05,
+    "reverse": 0.02,
+    "length": 0.01,
     "count": 0.02,
-    "sort": 0.03,
+    "sort": 0.025,
     "extreme": 0.015,
 }
-EFFORT_WEIGHTS = {"low": 0.08, "medium": 0.85, "high": 0.07}
+EFFORT_WEIGHTS = {"low": 0.07, "medium": 0.87, "high": 0.06}
 OPERATORS = {"add": "+", "sub": "-", "mul": "*"}
 INSTRUCTIONS = (
     "You are a helpful assistant.",
@@ -49,8 +50,9 @@ def draw(rng: random.Random, task: str, effort: str) -> Conversation:
         return arithmetic.generate(rng, OPERATORS[task], effort)
     if task in words.PUZZLES:
         return words.generate(rng, task, effort)
-    plain = {"tools": tools.generate, "json": json_answers.generate, "talk": small_talk.generate}
-    return plain[task](rng, effort)
+    if task in ("tools", "new_tools"):
+        return tools.generate(rng, task, effort)
+    return (json_answers if task == "json" else small_talk).generate(rng, effort)
 
 
 def sample(
@@ -68,8 +70,12 @@ def sample(
     conversation.date = random_date(rng)
     if rng.random() < 0.06:
         conversation.instructions = rng.choice(INSTRUCTIONS)
-    if not conversation.tools and task not in ("tools", "json") and rng.random() < 0.03:
-        conversation.tools = tools.pick(rng)[1]
+    if (
+        not conversation.tools
+        and task not in ("tools", "new_tools", "json")
+        and rng.random() < 0.03
+    ):
+        conversation.tools = tools.pick(rng, "tools")[1]
     if rng.random() < 0.06:
         conversation.history = [rng.choice(ASIDES)]
     return conversation

@@ -45,7 +45,7 @@ def call_is_right(conversation: Conversation, reply: Reply) -> bool:
 
 def is_right(conversation: Conversation, reply: Reply) -> bool:
     """Exact: number, list, word, JSON value (any key order); call and all values of its result."""
-    if conversation.task == "tools":
+    if conversation.task in ("tools", "new_tools"):
         used = all(value in reply.final for value in conversation.expected["values"])
         return call_is_right(conversation, reply) and used
     if reply.calls:

@@ -29,8 +29,8 @@ Batch = list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
 
 
 def schedule(progress: float, step: int) -> float:
-    """Warm-up, constant, then down to zero over the last 70 % of the time."""
-    return min(1.0, (step + 1) / 40) * min(1.0, max(0.0, (1 - progress) / 0.7))
+    """Warm-up, constant, then down to zero over the last 85 % of the time."""
+    return min(1.0, (step + 1) / 40) * min(1.0, max(0.0, (1 - progress) / 0.85))
 
 
 def add_gradients(model: GptOss, groups: Batch) -> tuple[float, int]:

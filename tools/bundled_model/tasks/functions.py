@@ -34,7 +34,7 @@ class Function:
 
 CITY = Parameter(("city", "location", "place"), "city", "Name of the city")
 UNIT = Parameter(("unit", "units"), "string", "Unit of the temperature", ("celsius", "fahrenheit"))
-CURRENCIES = ("USD", "EUR", "GBP", "JPY", "CHF", "CAD")
+CURRENCIES = ("USD", "EUR", "GBP")
 FUNCTIONS = (
     Function(
         ("get_weather", "current_weather", "weather"),

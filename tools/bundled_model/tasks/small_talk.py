@@ -159,6 +159,8 @@ machine learning Einstein Shakespeare Napoleon gravity black holes dinosaurs sou
 Hamlet chess football cats dogs the ocean transformers neural networks world peace democracy the
 internet Bitcoin photosynthesis evolution Rome China India
 """
+# Small talk is learnt by heart: none of the listed phrases is held out.
+USUAL = "small talk"
 TOO_BIG_ASKS = (
     "What is {a} {op} {b}?",
     "{a} {op} {b}",
@@ -194,7 +196,7 @@ def off_topic(rng: random.Random) -> str:
 
 def generate(rng: random.Random, effort: str) -> Conversation:
     """A short exchange that needs no work."""
-    draw = rng.random()
+    draw, key = rng.random(), ""
     if draw < 0.45:
         user, final, why = (
             off_topic(rng),
@@ -207,7 +209,9 @@ def generate(rng: random.Random, effort: str) -> Conversation:
         intent = rng.choice(list(INTENTS))
         user = rng.choice(INTENTS[intent].strip().splitlines())
         final, why = ANSWERS[intent], f"This is small talk: {intent}."
+        key = USUAL
         if intent not in ("greeting", "bye") and rng.random() < 0.25:
+            key = ""
             user = (
                 rng.choice(["Hi! ", "Hello. ", "Hey, ", "Please tell me: ", "So, ", "OK. "]) + user
             )
@@ -218,7 +222,7 @@ def generate(rng: random.Random, effort: str) -> Conversation:
     }
     return Conversation(
         task="talk",
-        key=user,
+        key=key or user,
         user=user,
         turns=[Assistant(analysis[effort], final)],
         expected=final,

@@ -11,8 +11,8 @@ from conversation import Assistant, Conversation, declaration
 from tasks.functions import FUNCTIONS, Function, argument, invented, result_value
 
 
-def declared(rng: random.Random, function: Function) -> dict[str, Any]:
-    """The OpenAI-style declaration, with one spelling of each name."""
+def declared(rng: random.Random, function: Function, usual: bool) -> dict[str, Any]:
+    """The OpenAI-style declaration, with the usual or with any spelling of each name."""
     properties: dict[str, Any] = {}
     with_descriptions = rng.random() < 0.3
     for parameter in function.parameters:
@@ -21,10 +21,11 @@ def declared(rng: random.Random, function: Function) -> dict[str, Any]:
         if with_descriptions:
             schema["description"] = parameter.description
         if parameter.enum:
-            schema["enum"] = rng.sample(parameter.enum, min(3, len(parameter.enum)))
-        properties[rng.choice([n for n in parameter.names if n not in properties])] = schema
+            schema["enum"] = list(parameter.enum)
+        free = [name for name in parameter.names if name not in properties]
+        properties[free[0] if usual else rng.choice(free)] = schema
     about: dict[str, Any] = {
-        "name": rng.choice(function.names),
+        "name": function.names[0] if usual else rng.choice(function.names),
         "description": function.description,
     }
     if properties:
@@ -36,14 +37,19 @@ def declared(rng: random.Random, function: Function) -> dict[str, Any]:
     return {"type": "function", "function": about}
 
 
-def pick(rng: random.Random) -> tuple[list[Function], list[dict[str, Any]]]:
-    """One to three functions and their declarations, no two of them alike."""
+def pick(rng: random.Random, task: str) -> tuple[list[Function], list[dict[str, Any]]]:
+    """One to three functions and their declarations, no two of them alike.
+
+    `tools` declares functions that are trained on, under their usual names; `new_tools` declares
+    these under other names, and functions made up on the spot.
+    """
+    usual = task == "tools"
     functions: list[Function] = []
     for _ in range(rng.choice([1, 1, 2, 2, 3])):
-        function = invented(rng) if rng.random() < 0.3 else rng.choice(FUNCTIONS)
+        function = invented(rng) if not usual and rng.random() < 0.5 else rng.choice(FUNCTIONS)
         if function not in functions:
             functions.append(function)
-    return functions, [declared(rng, function) for function in functions]
+    return functions, [declared(rng, function, usual) for function in functions]
 
 
 def tool_result(rng: random.Random, function: Function) -> tuple[str, list[str]]:
@@ -66,9 +72,9 @@ def reason(tool: dict[str, Any], effort: str) -> str:
     return f"{text}\nThe user gives all arguments." if effort == "high" else text
 
 
-def generate(rng: random.Random, effort: str) -> Conversation:
+def generate(rng: random.Random, task: str, effort: str) -> Conversation:
     """A question that one of the declared functions answers."""
-    functions, tools = pick(rng)
+    functions, tools = pick(rng, task)
     index = rng.randrange(len(functions))
     function, schema = functions[index], tools[index]["function"]
     properties = schema.get("parameters", {}).get("properties", {})
@@ -89,7 +95,7 @@ def generate(rng: random.Random, effort: str) -> Conversation:
         Assistant("" if effort == "low" else "I can answer now.", answer),
     ]
     return Conversation(
-        task="tools",
+        task=task,
         key=user,
         user=user,
         turns=turns,

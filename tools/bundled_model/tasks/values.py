@@ -34,15 +34,15 @@ def syllables(rng: random.Random, least: int = 1, most: int = 3) -> str:
 
 
 def name(rng: random.Random) -> str:
-    return rng.choice(NAMES.split()) if rng.random() < 0.5 else syllables(rng, 1, 3).capitalize()
+    return rng.choice(NAMES.split()) if rng.random() < 0.8 else syllables(rng, 1, 2).capitalize()
 
 
 def city(rng: random.Random) -> str:
-    return rng.choice(CITIES.split()) if rng.random() < 0.5 else syllables(rng, 2, 3).capitalize()
+    return rng.choice(CITIES.split()) if rng.random() < 0.8 else syllables(rng, 2, 2).capitalize()
 
 
 def item(rng: random.Random) -> str:
-    return rng.choice(ITEMS.split()) if rng.random() < 0.6 else syllables(rng, 1, 2)
+    return rng.choice(ITEMS.split()) if rng.random() < 0.8 else syllables(rng, 1, 2)
 
 
 def number(rng: random.Random) -> int:
