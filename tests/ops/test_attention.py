@@ -46,11 +46,16 @@ def reference(q: Array, keys: Array, values: Array, sinks: Array, first: int, la
 @pytest.mark.parametrize("cache", ["bf16", "f32"])
 @pytest.mark.parametrize(
     ("heads", "dim", "first", "last"),
-    [(8, 64, 0, 0), (1, 8, 0, 31), (3, 64, 0, 32), (8, 64, 5, 132), (17, 40, 31, 64), (8, 64, 0, 700)],
+    [
+        (8, 64, 0, 0),
+        (1, 8, 0, 31),
+        (3, 64, 0, 32),
+        (8, 64, 5, 132),
+        (17, 40, 31, 64),
+        (8, 64, 0, 700),
+    ],
 )
-def test_matches_float64(
-    isa: str, cache: str, heads: int, dim: int, first: int, last: int
-) -> None:
+def test_matches_float64(isa: str, cache: str, heads: int, dim: int, first: int, last: int) -> None:
     rng = np.random.default_rng([heads, dim, first, last])
     q = rng.standard_normal((heads, dim)).astype(np.float32) * 2
     # The end of the last page is not written yet and may hold anything.
@@ -62,7 +67,15 @@ def test_matches_float64(
     key_pages, value_pages, pages = paged(rng, keys, values, fill=1e30)
     if cache == "bf16":
         out = _core.ops.attention_bf16(
-            isa, q, bf16_bits(key_pages), bf16_bits(value_pages), pages, sink_bits, first, last, scale
+            isa,
+            q,
+            bf16_bits(key_pages),
+            bf16_bits(value_pages),
+            pages,
+            sink_bits,
+            first,
+            last,
+            scale,
         )
     else:
         out = _core.ops.attention_f32(
