@@ -8,18 +8,18 @@ from conversation import Conversation, held_out, random_date
 from tasks import arithmetic, json_answers, small_talk, tools, words
 
 WEIGHTS = {
-    "add": 0.1,
-    "sub": 0.14,
-    "mul": 0.17,
-    "tools": 0.15,
-    "new_tools": 0.06,
-    "json": 0.24,
+    "add": 0.08,
+    "sub": 0.13,
+    "mul": 0.18,
+    "tools": 0.13,
+    "new_tools": 0.05,
+    "json": 0.31,
     "talk": 0.05,
     "reverse": 0.02,
     "length": 0.01,
     "count": 0.02,
-    "sort": 0.025,
-    "extreme": 0.015,
+    "sort": 0.01,
+    "extreme": 0.01,
 }
 EFFORT_WEIGHTS = {"low": 0.07, "medium": 0.87, "high": 0.06}
 OPERATORS = {"add": "+", "sub": "-", "mul": "*"}

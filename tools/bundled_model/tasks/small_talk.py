@@ -160,7 +160,7 @@ Hamlet chess football cats dogs the ocean transformers neural networks world pea
 internet Bitcoin photosynthesis evolution Rome China India
 """
 # Small talk is learnt by heart: none of the listed phrases is held out.
-USUAL = "small talk"
+LISTED = "small talk"
 TOO_BIG_ASKS = (
     "What is {a} {op} {b}?",
     "{a} {op} {b}",
@@ -196,7 +196,8 @@ def off_topic(rng: random.Random) -> str:
 
 def generate(rng: random.Random, effort: str) -> Conversation:
     """A short exchange that needs no work."""
-    draw, key = rng.random(), ""
+    listed = False
+    draw = rng.random()
     if draw < 0.45:
         user, final, why = (
             off_topic(rng),
@@ -209,12 +210,10 @@ def generate(rng: random.Random, effort: str) -> Conversation:
         intent = rng.choice(list(INTENTS))
         user = rng.choice(INTENTS[intent].strip().splitlines())
         final, why = ANSWERS[intent], f"This is small talk: {intent}."
-        key = USUAL
+        opening = ""
         if intent not in ("greeting", "bye") and rng.random() < 0.25:
-            key = ""
-            user = (
-                rng.choice(["Hi! ", "Hello. ", "Hey, ", "Please tell me: ", "So, ", "OK. "]) + user
-            )
+            opening = rng.choice(["Hi! ", "Hello. ", "Hey, ", "Please tell me: ", "So, ", "OK. "])
+        listed, user = not opening, opening + user
     analysis = {
         "low": "",
         "medium": why,
@@ -222,7 +221,7 @@ def generate(rng: random.Random, effort: str) -> Conversation:
     }
     return Conversation(
         task="talk",
-        key=key or user,
+        key=LISTED if listed else user,
         user=user,
         turns=[Assistant(analysis[effort], final)],
         expected=final,
