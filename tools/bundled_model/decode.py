@@ -37,16 +37,15 @@ def replies(
     model: GptOss, tokenizer: Tokenizer, conversations: list[Conversation], limit: int = 320
 ) -> list[Reply]:
     """What the model answers, its function calls followed by the conversation's tool result."""
-    stops = {tokenizer.token_to_id("<|return|>"), tokenizer.token_to_id("<|call|>")}
+    stops = {int(tokenizer.token_to_id(token) or 0) for token in ("<|return|>", "<|call|>")}
     texts = [prompt_text(c) for c in conversations]
     for turn in range(2):
         waiting = [i for i, c in enumerate(conversations) if turn == 0 or "<|call|>" in texts[i]]
         if turn == 1:
             waiting = [i for i in waiting if conversations[i].tool_result]
             for i in waiting:
-                texts[i] += tool_text(
-                    conversations[i].turns[0].call[0], conversations[i].tool_result
-                )  # type: ignore[index]
+                name, _ = conversations[i].turns[0].call or ("", {})
+                texts[i] += tool_text(name, conversations[i].tool_result)
         if not waiting:
             break
         prompts = [tokenizer.encode(texts[i]).ids for i in waiting]

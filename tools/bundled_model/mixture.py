@@ -8,20 +8,20 @@ from conversation import Conversation, held_out, random_date
 from tasks import arithmetic, json_answers, small_talk, tools, words
 
 WEIGHTS = {
-    "add": 0.08,
-    "sub": 0.13,
-    "mul": 0.18,
-    "tools": 0.13,
-    "new_tools": 0.05,
-    "json": 0.31,
-    "talk": 0.05,
-    "reverse": 0.02,
+    "add": 0.1,
+    "sub": 0.16,
+    "mul": 0.19,
+    "tools": 0.15,
+    "new_tools": 0.06,
+    "json": 0.18,
+    "talk": 0.04,
+    "reverse": 0.03,
     "length": 0.01,
-    "count": 0.02,
-    "sort": 0.01,
-    "extreme": 0.01,
+    "count": 0.03,
+    "sort": 0.03,
+    "extreme": 0.02,
 }
-EFFORT_WEIGHTS = {"low": 0.07, "medium": 0.87, "high": 0.06}
+EFFORT_WEIGHTS = {"low": 0.12, "medium": 0.80, "high": 0.08}
 OPERATORS = {"add": "+", "sub": "-", "mul": "*"}
 INSTRUCTIONS = (
     "You are a helpful assistant.",
@@ -52,7 +52,9 @@ def draw(rng: random.Random, task: str, effort: str) -> Conversation:
         return words.generate(rng, task, effort)
     if task in ("tools", "new_tools"):
         return tools.generate(rng, task, effort)
-    return (json_answers if task == "json" else small_talk).generate(rng, effort)
+    if task == "json":
+        return json_answers.generate(rng, effort)
+    return small_talk.generate(rng, effort)
 
 
 def sample(

@@ -135,7 +135,7 @@ class Attention(nn.Module):
         scores = scores + (step.masks[self.layer % 2][:, None] + at_sink)
         mixed = scores.softmax(-1).view(batch, c.kv_heads, group * length, -1) @ v
         mixed = mixed.view(batch, c.heads, length, c.head_dim).transpose(1, 2)
-        return self.o_proj(mixed.reshape(batch, length, -1))
+        return torch.as_tensor(self.o_proj(mixed.reshape(batch, length, -1)))
 
 
 class Experts(nn.Module):
@@ -150,18 +150,22 @@ class Experts(nn.Module):
 
     def forward(self, x: torch.Tensor, counts: list[int]) -> torch.Tensor:
         """x [rows, hidden] sorted by expert, counts[e] rows each."""
-        up, down = self.gate_up_proj, self.down_proj
+        up: torch.Tensor = self.gate_up_proj
+        down: torch.Tensor = self.down_proj
         if Rounding.enabled:
             up, down = straight_through(up), straight_through(down)
         up_bias, down_bias = dense(self.gate_up_proj_bias), dense(self.down_proj_bias)
         wide = torch.cat(
-            [torch.addmm(up_bias[e], r, up[e].t()) for e, r in enumerate(x.split(counts))]
+            [torch.addmm(up_bias[e], r, up[e].t()) for e, r in enumerate(torch.split(x, counts))]
         )
         gate, linear = wide.view(*wide.shape[:-1], -1, 2).unbind(-1)
         gate, linear = gate.clamp(max=self.limit), linear.clamp(-self.limit, self.limit)
         inner = (linear + 1) * gate * torch.sigmoid(1.702 * gate)
         return torch.cat(
-            [torch.addmm(down_bias[e], r, down[e].t()) for e, r in enumerate(inner.split(counts))]
+            [
+                torch.addmm(down_bias[e], r, down[e].t())
+                for e, r in enumerate(torch.split(inner, counts))
+            ]
         )
 
 
@@ -196,7 +200,7 @@ class Layer(nn.Module):
 
     def forward(self, x: torch.Tensor, step: Step) -> torch.Tensor:
         x = x + self.self_attn(self.input_layernorm(x), step)
-        return x + self.mlp(self.post_attention_layernorm(x), step)
+        return torch.as_tensor(x + self.mlp(self.post_attention_layernorm(x), step))
 
 
 class Body(nn.Module):

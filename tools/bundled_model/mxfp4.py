@@ -10,7 +10,7 @@ LEVELS = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])
 
 def split(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(blocks [..., cols/32, 32] scaled into e2m1's range, float32 exponents [..., cols/32, 1])."""
-    blocks = weight.unflatten(-1, (-1, BLOCK))
+    blocks = weight.view(*weight.shape[:-1], -1, BLOCK)
     largest = blocks.abs().amax(-1, keepdim=True).clamp_min(2.0**-60)
     exponents = torch.ceil(torch.log2(largest / 6.0))
     return blocks * torch.exp2(-exponents), exponents

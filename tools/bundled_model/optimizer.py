@@ -18,7 +18,7 @@ def orthogonal(g: torch.Tensor, steps: int = 5) -> torch.Tensor:
     for _ in range(steps):
         a = x @ x.transpose(-1, -2)
         x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
-    return x if wide else x.transpose(-1, -2)
+    return torch.as_tensor(x if wide else x.transpose(-1, -2))
 
 
 class Optimizer:
@@ -26,7 +26,7 @@ class Optimizer:
 
     def __init__(self, model: nn.Module, matrix_lr: float = 0.02, other_lr: float = 3e-3) -> None:
         self.matrices: list[nn.Parameter] = []
-        others = []
+        others: list[nn.Parameter] = []
         for name, parameter in model.named_parameters():
             matrix = "layers" in name and parameter.ndim >= 2
             matrix = matrix and "bias" not in name and "router" not in name

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as processes
+from torch.multiprocessing.spawn import spawn
 
 
 def _start(rank: int, work: Callable[..., None], workers: int, folder: str, options: Any) -> None:
@@ -24,14 +24,15 @@ def run(work: Callable[..., None], workers: int, options: Any) -> None:
     """Calls work(rank, options) in each process and waits for all."""
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     with tempfile.TemporaryDirectory() as folder:
-        processes.spawn(_start, args=(work, workers, folder, options), nprocs=workers)  # type: ignore[no-untyped-call]
+        arguments = (work, workers, folder, options)
+        spawn(_start, args=arguments, nprocs=workers)  # type: ignore[no-untyped-call]
 
 
 def sum_all(tensors: Sequence[torch.Tensor]) -> None:
     """Adds up each tensor over all processes, in place."""
     flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
     dist.all_reduce(flat)
-    for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+    for tensor, part in zip(tensors, torch.split(flat, [t.numel() for t in tensors]), strict=True):
         tensor.copy_(part.view_as(tensor))
 
 
