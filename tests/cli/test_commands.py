@@ -1,9 +1,10 @@
 from __future__ import annotations
 
-import contextlib
 import json
+import contextlib
 import os
 import pty
+import select
 import shutil
 import signal
 import subprocess
@@ -130,9 +131,11 @@ def test_chat_survives_interrupts(tiny_checkpoint: Path) -> None:
         if typed.endswith(b"\n"):
             time.sleep(0.2)  # some of the answer, which may also have ended by itself
             os.write(terminal, b"\x03")
-    with contextlib.suppress(OSError):  # the other end is closed
-        while os.read(terminal, 4096):
-            pass
+    # A random answer may hold a prompt's characters, and Ctrl-D then comes while it still runs.
+    deadline = time.monotonic() + 60
+    with contextlib.suppress(OSError):  # the other end has closed
+        while time.monotonic() < deadline and not has_left(terminal):
+            os.write(terminal, b"\x04")
     os.close(terminal)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
@@ -140,7 +143,19 @@ def test_chat_survives_interrupts(tiny_checkpoint: Path) -> None:
 def until_prompt(terminal: int) -> None:
     seen = b""
     while not seen.endswith(b"> "):
+        assert select.select([terminal], [], [], 60)[0], f"no prompt after {seen!r}"
         seen += os.read(terminal, 1)
+
+
+def has_left(terminal: int) -> bool:
+    """Read what is there; whether the other end closes within a second."""
+    try:
+        while select.select([terminal], [], [], 1)[0]:
+            if not os.read(terminal, 4096):
+                return True
+    except OSError:
+        return True
+    return False
 
 
 def test_reader_that_leaves(tiny_checkpoint: Path) -> None:

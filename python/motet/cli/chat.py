@@ -41,19 +41,21 @@ def _talk(llm: LLM, args: argparse.Namespace) -> None:
     if args.system is not None:
         messages.append({"role": "system", "content": args.system})
     while (text := _ask()) is not None:
-        if not text.strip():
-            continue
-        turn = [*messages, {"role": "user", "content": text}]
         try:
-            stream = llm.chat_stream(turn, reasoning_effort=args.effort, **options.sampling(args))
-            result = terminal.print_stream(stream)
+            if text.strip():
+                messages = _turn(llm, args, [*messages, {"role": "user", "content": text}])
         except KeyboardInterrupt:
             continue  # the stopped turn is forgotten: half an answer would mislead the next
         except InvalidRequestError as error:  # such as a conversation longer than the context
             print(f"motet: {error}", file=sys.stderr)
-            continue
-        assert isinstance(result, ChatCompletion)
-        messages = [*turn, *result.messages]
+
+
+def _turn(llm: LLM, args: argparse.Namespace, messages: list[Any]) -> list[Any]:
+    """Streams the answer; the conversation with it."""
+    stream = llm.chat_stream(messages, reasoning_effort=args.effort, **options.sampling(args))
+    result = terminal.print_stream(stream)
+    assert isinstance(result, ChatCompletion)
+    return [*messages, *result.messages]
 
 
 def _ask() -> str | None:
