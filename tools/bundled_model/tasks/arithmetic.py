@@ -95,13 +95,16 @@ THINGS = "apples books coins cards stamps pencils marbles cookies tickets shells
 
 
 def column_sum(a: int, b: int, op: str, brief: bool) -> tuple[str, str]:
-    """(the columns, carry or borrow and then four digits) of a+b or a-b, each padded to four."""
+    """(the columns, carry or borrow and then their digits) of a+b or a-b, each padded to four.
+
+    Brief: no columns beyond the longer number. All else is as without, so that both are one skill.
+    """
     carry, steps, digits = 0, [], ""
-    for place in range(4):
+    for place in range(len(str(max(a, b))) if brief else 4):
         x, y = a // 10**place % 10, b // 10**place % 10
         total = x + y + carry if op == "+" else x - y - carry
         before, carry, digit = carry, int(total > 9 or total < 0), total % 10
-        steps.append(f"{carry}{digit}" if brief else f"{x}{op}{y}{op}{before}={carry}{digit}")
+        steps.append(f"{x}{op}{y}{op}{before}={carry}{digit}")
         digits = f"{digit}{digits}"
     return f"{a:04d}{op}{b:04d}: " + ", ".join(steps), f"{carry}{digits}"
 
