@@ -8,10 +8,6 @@ from collections.abc import Iterator
 import pytest
 
 from motet import LLM
-from motet.locate import BUNDLED
-
-if not (BUNDLED / "config.json").is_file():
-    pytest.skip("no bundled model in this checkout", allow_module_level=True)
 
 
 @pytest.fixture(scope="module")
