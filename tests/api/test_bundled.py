@@ -32,3 +32,21 @@ def test_it_streams(bundled: LLM) -> None:
     deltas = list(bundled.chat_stream("What is 8 + 8?"))
     assert {delta.kind for delta in deltas} == {"reasoning", "text", "end"}
     assert sum(delta.kind == "text" for delta in deltas) >= 1
+
+
+def test_it_calls_a_tool_and_uses_the_result(bundled: LLM) -> None:
+    def get_weather(city: str) -> str:
+        """Gets the current weather in a city."""
+        raise AssertionError("motet does not call it")
+
+    asked = {"role": "user", "content": "What is the weather in Paris?"}
+    reply = bundled.chat([asked], tools=[get_weather])
+    (call,) = reply.tool_calls
+    assert (call.name, call.json(), reply.finish_reason) == (
+        "get_weather",
+        {"city": "Paris"},
+        "tool_calls",
+    )
+    result = {"role": "tool", "tool_call_id": call.id, "content": '{"temperature": 21}'}
+    answer = bundled.chat([asked, *reply.messages, result], tools=[get_weather])
+    assert "21" in answer.text

@@ -148,3 +148,19 @@ def test_bad_messages_are_named(messages: Any, param: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         to_messages(messages)
     assert caught.value.param == param
+
+
+def test_a_result_by_id_answers_a_call_among_harmony_messages() -> None:
+    """`ChatCompletion.messages` are appended as they are; calls' ids are not in them."""
+    messages = to_messages(
+        [
+            {"role": "user", "content": "weather and time?"},
+            Message("assistant", "{}", channel="commentary", recipient="functions.get_weather"),
+            Message("assistant", "{}", channel="commentary", recipient="functions.get_time"),
+            {"role": "tool", "tool_call_id": "call_a", "content": "sunny"},
+            {"role": "tool", "tool_call_id": "call_b", "content": "noon"},
+        ]
+    )
+    assert [m.name for m in messages[3:]] == ["functions.get_weather", "functions.get_time"]
+    with pytest.raises(InvalidRequestError, match="call_c"):
+        to_messages([{"role": "tool", "tool_call_id": "call_c", "content": "?"}])

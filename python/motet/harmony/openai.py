@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -40,6 +41,7 @@ def to_messages(
     for index, message in enumerate(messages):
         where = f"messages[{index}]"
         if isinstance(message, Message):
+            converter.note_call(message)
             out.append(message)
         elif isinstance(message, Mapping):
             out += converter.convert(message, where)
@@ -57,7 +59,14 @@ class _Converter:
     def __init__(self, builtin_tools: Collection[str]) -> None:
         self._builtin_tools = builtin_tools
         self._calls: dict[str, str] = {}  # recipient of each call by its id
+        self._unnamed_calls: deque[str] = deque()  # recipients of harmony's calls, which have no id
         self._last_call: str | None = None
+
+    def note_call(self, message: Message) -> None:
+        """Remember a call among harmony messages: results with unknown ids answer them in order."""
+        if message.role == "assistant" and message.recipient is not None:
+            self._unnamed_calls.append(message.recipient)
+            self._last_call = message.recipient
 
     def convert(self, raw: Mapping[str, Any], where: str) -> list[Message]:
         role = raw.get("role")
@@ -134,6 +143,8 @@ class _Converter:
         call_id = raw.get("tool_call_id")
         if call_id is not None:
             name = self._calls.get(call_id) if isinstance(call_id, str) else None
+            if name is None and isinstance(call_id, str) and self._unnamed_calls:
+                name = self._unnamed_calls.popleft()
             if name is None:
                 raise InvalidRequestError(
                     f"{where}.tool_call_id {call_id!r} answers no earlier tool call",
