@@ -89,7 +89,7 @@ def test_token_by_token_equals_prefill(
 @pytest.mark.full_width
 @pytest.mark.parametrize("precision", ["exact", "f32"])
 def test_two_full_width_layers(precision: str, make_checkpoint: MakeCheckpoint) -> None:
-    """gpt-oss-20b's sizes but for the vocabulary, two layers: 1.9 GB on disk, 200 tokens."""
+    """gpt-oss-20b's sizes with two layers: 3.4 GB on disk, 200 tokens."""
     case = FULL_WIDTH_CASE
     directory = make_checkpoint(case.spec)
     golden = load_golden(case, directory)

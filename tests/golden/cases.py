@@ -152,9 +152,9 @@ LONG_CASE = GoldenCase(
     spread=400,
 )
 
-# The distance from the rounded oracle is a property of the weights, too: rounding amplifies what
-# the order of sums leaves, to 4.1e-3 even for float32 in numpy. Seeds 9 to 13 gave the engine
-# 5.5e-3 (an expert near a tie flips at position 71), 4.3e-3, 4.8e-3, 4.6e-3 and 4.2e-3.
+# The distance from the rounded oracle is a property of the weights, too: rounding amplifies what the
+# order of sums leaves, to 4.1e-3 even for numpy's float32. Seeds 9 to 13 gave the engine 5.5e-3 (an
+# expert near a tie flips at position 71), 4.3e-3, 4.8e-3, 4.6e-3 and 4.2e-3.
 FULL_WIDTH_CASE = GoldenCase(
     "full_width",
     CheckpointSpec(

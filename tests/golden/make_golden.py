@@ -1,6 +1,6 @@
 """Write the golden logits: python -m tests.golden.make_golden [NAME ...] with transformers.
 
-Without names all but full_width are written, which needs 3 GB of disk and 13 GB of memory. For
+Without names all but full_width are written, which needs 4 GB of disk and 19 GB of memory. For
 each case it prints how far bf16 rounding alone moves the oracle, and how far the numpy model lies
 from the rounded oracle: the room that the tests' bounds leave.
 """
