@@ -152,9 +152,6 @@ LONG_CASE = GoldenCase(
     spread=400,
 )
 
-# The distance from the rounded oracle is a property of the weights, too: rounding amplifies what the
-# order of sums leaves, to 4.1e-3 even for numpy's float32. Seeds 9 to 13 gave the engine 5.5e-3 (an
-# expert near a tie flips at position 71), 4.3e-3, 4.8e-3, 4.6e-3 and 4.2e-3.
 FULL_WIDTH_CASE = GoldenCase(
     "full_width",
     CheckpointSpec(
@@ -164,10 +161,10 @@ FULL_WIDTH_CASE = GoldenCase(
         num_heads=64,
         num_kv_heads=8,
         head_dim=64,
-        vocab_size=4096,  # keeps the oracle at 12 GB of memory
+        vocab_size=201088,
         num_experts=32,
         sliding_window=128,
-        seed=13,
+        seed=9,
     ),
     200,
     num_kept=200,
