@@ -54,7 +54,7 @@ def test_matmul_mxfp4(
     scales = rng.integers(117, 130, (rows, HIDDEN // 32), dtype=np.uint8)
     x = rng.standard_normal((tokens, HIDDEN), dtype=np.float32)
     measure(
-        lambda: _core.ops.matmul_mxfp4(isa, x, blocks, scales),
+        lambda: _core.ops.matmul_fixed(isa, x, blocks, scales),
         bytes=blocks.nbytes + scales.nbytes + x.nbytes + 4 * tokens * rows,
         flops=2 * tokens * rows * HIDDEN,
     )
@@ -62,20 +62,23 @@ def test_matmul_mxfp4(
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize(
-    ("cache", "keys"), [("bf16", 128), ("bf16", 8192), ("bf16", 131072), ("f32", 8192)]
+    ("cache", "keys"), [("f16", 128), ("f16", 8192), ("f16", 131072), ("f32", 8192)]
 )
 def test_attention(
     measure: Measure, rng: np.random.Generator, isa: str, cache: str, keys: int
 ) -> None:
     """One token, one KV head: the sliding window, and a full layer at two context lengths."""
     n_pages = keys // PAGE
-    key_pages, value_pages = bf16(rng, n_pages, HEAD_DIM, PAGE), bf16(rng, n_pages, PAGE, HEAD_DIM)
-    attention = _core.ops.attention_bf16
-    if cache == "f32":
+    key_pages, value_pages = (
+        rng.standard_normal(shape, np.float32)
+        for shape in ((n_pages, HEAD_DIM, PAGE), (n_pages, PAGE, HEAD_DIM))
+    )
+    attention = _core.ops.attention_f32
+    if cache == "f16":
         key_pages, value_pages = (
-            rng.standard_normal(a.shape, np.float32) for a in (key_pages, value_pages)
+            a.astype(np.float16).view(np.uint16) for a in (key_pages, value_pages)
         )
-        attention = _core.ops.attention_f32
+        attention = _core.ops.attention_f16
     pages = rng.permutation(n_pages).astype(np.int32)
     q, sinks = rng.standard_normal((HEADS, HEAD_DIM), dtype=np.float32), bf16(rng, HEADS)
     measure(

@@ -3,10 +3,12 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <optional>
 #include <stdexcept>
 #include <string>
 
+#include "base/f16.h"
 #include "base/mxfp4.h"
 #include "bindings/bindings.h"
 #include "cpu/isa.h"
@@ -63,16 +65,48 @@ Floats MatmulBf16(const std::string& isa, const Floats& x, const Bits& weight,
                     x, bias);
 }
 
-Floats MatmulMxfp4(const std::string& isa, const Floats& x, const Bytes& blocks,
-                   const Bytes& scales, const std::optional<Bits>& bias) {
+WeightMatrix Mxfp4Matrix(const Bytes& blocks, const Bytes& scales) {
   Expect(blocks.ndim() == 3 && blocks.shape(2) == kMxfp4BlockBytes, "blocks [rows, cols/32, 16]");
   Expect(scales.ndim() == 2 && scales.shape(0) == blocks.shape(0) &&
              scales.shape(1) == blocks.shape(1),
          "scales [rows, cols/32]");
-  return MatmulRows(Table(isa),
-                    {WeightFormat::kMxfp4, blocks.data(), scales.data(), blocks.shape(0),
-                     blocks.shape(1) * kMxfp4BlockSize},
-                    x, bias);
+  return {WeightFormat::kMxfp4, blocks.data(), scales.data(), blocks.shape(0),
+          blocks.shape(1) * kMxfp4BlockSize};
+}
+
+Floats MatmulMxfp4(const std::string& isa, const Floats& x, const Bytes& blocks,
+                   const Bytes& scales, const std::optional<Bits>& bias) {
+  return MatmulRows(Table(isa), Mxfp4Matrix(blocks, scales), x, bias);
+}
+
+// Quantises x as the experts' inputs are and multiplies.
+Floats MatmulFixed(const std::string& isa, const Floats& x, const Bytes& blocks,
+                   const Bytes& scales, const std::optional<Bits>& bias) {
+  const KernelTable& table = Table(isa);
+  const WeightMatrix w = Mxfp4Matrix(blocks, scales);
+  Expect(x.ndim() == 2 && x.shape(1) == w.cols, "x [tokens, cols]");
+  Expect(!bias || bias->size() == w.rows, "bias [rows]");
+  const int64_t tokens = x.shape(0), row_blocks = FixedBlocks(w.cols);
+  std::vector<int16_t> integers(tokens * row_blocks * kFixedBlockSize);
+  std::vector<float> x_scales(tokens * row_blocks);
+  Floats out({static_cast<py::ssize_t>(tokens), static_cast<py::ssize_t>(w.rows)});
+  const FixedMatmulArgs args{w,
+                             bias ? bias->data() : nullptr,
+                             0,
+                             w.rows,
+                             static_cast<int>(tokens),
+                             {integers.data(), x_scales.data()},
+                             nullptr,
+                             out.mutable_data(),
+                             w.rows};
+  const float* data = x.data();
+  const py::gil_scoped_release release;
+  for (int64_t t = 0; t < tokens; ++t) {
+    table.quantize({data + t * w.cols, w.cols, integers.data() + t * row_blocks * kFixedBlockSize,
+                    x_scales.data() + t * row_blocks});
+  }
+  table.matmul_fixed(args);
+  return out;
 }
 
 Floats RmsNorm(const std::string& isa, const Floats& x, const Bits& weight, float eps) {
@@ -97,7 +131,7 @@ Floats Swiglu(const std::string& isa, const Floats& gate_up, float limit) {
   return out;
 }
 
-// Element is uint16_t (bf16) or float.
+// Element is uint16_t (half precision) or float.
 template <class Element>
 Floats Attention(const std::string& isa, const Floats& q,
                  const py::array_t<Element, py::array::c_style>& keys,
@@ -120,13 +154,13 @@ Floats Attention(const std::string& isa, const Floats& q,
                            pages.data(), first,       last,          sinks.data(),
                            q.shape(0),   dim,         scale,         out.mutable_data()};
   const KernelTable& table = Table(isa);
-  sizeof(Element) == 2 ? table.attention_bf16(args) : table.attention_f32(args);
+  sizeof(Element) == 2 ? table.attention_f16(args) : table.attention_f32(args);
   return out;
 }
 
-Floats RoundToBf16(const std::string& isa, const Floats& x) {
-  Floats out(x.size());
-  Table(isa).round_to_bf16(x.data(), out.mutable_data(), x.size());
+Bits F16Bits(const Floats& x) {
+  Bits out(x.size());
+  std::transform(x.data(), x.data() + x.size(), out.mutable_data(), FloatToF16);
   return out;
 }
 
@@ -143,14 +177,16 @@ void BindOps(py::module_& m) {
   ops.def("matmul_bf16", &MatmulBf16, "isa"_a, "x"_a, "weight"_a, "bias"_a = py::none());
   ops.def("matmul_mxfp4", &MatmulMxfp4, "isa"_a, "x"_a, "blocks"_a, "scales"_a,
           "bias"_a = py::none());
+  ops.def("matmul_fixed", &MatmulFixed, "isa"_a, "x"_a, "blocks"_a, "scales"_a,
+          "bias"_a = py::none());
   ops.def("rms_norm", &RmsNorm, "isa"_a, "x"_a, "weight"_a, "eps"_a);
   ops.def("rope", &Rope, "isa"_a, "x"_a, "cos"_a, "sin"_a);
   ops.def("swiglu", &Swiglu, "isa"_a, "gate_up"_a, "limit"_a);
-  ops.def("attention_bf16", &Attention<uint16_t>, "isa"_a, "q"_a, "keys"_a, "values"_a, "pages"_a,
+  ops.def("attention_f16", &Attention<uint16_t>, "isa"_a, "q"_a, "keys"_a, "values"_a, "pages"_a,
           "sinks"_a, "first"_a, "last"_a, "scale"_a);
   ops.def("attention_f32", &Attention<float>, "isa"_a, "q"_a, "keys"_a, "values"_a, "pages"_a,
           "sinks"_a, "first"_a, "last"_a, "scale"_a);
-  ops.def("round_to_bf16", &RoundToBf16, "isa"_a, "x"_a);
+  ops.def("f16_bits", &F16Bits, "x"_a, "Half precision as the KV cache keeps it.");
   ops.def("rope_table", &Rotary, "config"_a,
           "(radians a position of each pair [head_dim/2], factor of cos and sin).");
 }

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/bf16.h"
+#include "base/f16.h"
 #include "cpu/isa.h"
 
 namespace motet {
@@ -24,8 +25,18 @@ CpuBackend::CpuBackend(const ModelConfig& config, Precision precision, int threa
       pool_(threads),
       pair_of_choice_(max_tokens * config.experts_per_token),
       pair_token_(max_tokens * config.experts_per_token),
-      expert_begin_(config.num_experts + 1) {
+      expert_begin_(config.num_experts + 1),
+      fixed_inputs_(fixed_experts() ? max_tokens : 0, config.hidden_size),
+      fixed_activations_(fixed_experts() ? max_tokens * config.experts_per_token : 0,
+                         config.intermediate_size),
+      activations_(
+          fixed_experts() ? 0 : max_tokens * config.experts_per_token * config.intermediate_size) {
   used_experts_.reserve(config.num_experts);
+}
+
+int64_t CpuBackend::bytes() const {
+  return fixed_inputs_.bytes() + fixed_activations_.bytes() +
+         static_cast<int64_t>(activations_.size() * sizeof(float));
 }
 
 template <int N>
@@ -42,10 +53,9 @@ void CpuBackend::Matmuls(const MatmulOp (&ops)[N], int tokens) {
   });
 }
 
-void CpuBackend::Norm(const float* x, Bf16Vector weight, float* out, bool round) {
-  const int64_t size = config_.hidden_size;
-  kernels_.rms_norm({x, weight, size, static_cast<float>(config_.rms_norm_eps), out});
-  if (round && round_inputs()) kernels_.round_to_bf16(out, out, size);
+void CpuBackend::Norm(const float* x, Bf16Vector weight, float* out) {
+  kernels_.rms_norm(
+      {x, weight, config_.hidden_size, static_cast<float>(config_.rms_norm_eps), out});
 }
 
 void CpuBackend::Embed(const EmbedArgs& args) {
@@ -80,7 +90,7 @@ void CpuBackend::Append(const QkvArgs& args, int64_t token) {
   const int64_t slot = position % kPageTokens;
   const auto element = [](float value) {
     if constexpr (sizeof(Element) == 2)
-      return FloatToBf16(value);
+      return FloatToF16(value);
     else
       return value;
   };
@@ -102,7 +112,7 @@ void CpuBackend::Qkv(const QkvArgs& args) {
   const int tokens = args.tokens.num_tokens;
   const int64_t hidden = config_.hidden_size, dim = config_.head_dim;
   pool_.ParallelFor(tokens, [&](int64_t t) {
-    Norm(args.x + t * hidden, w.input_norm, args.normed + t * hidden, true);
+    Norm(args.x + t * hidden, w.input_norm, args.normed + t * hidden);
   });
   Matmuls({{w.q_proj, w.q_bias, args.normed, args.q},
            {w.k_proj, w.k_bias, args.normed, args.k},
@@ -122,7 +132,7 @@ void CpuBackend::Attention(const AttentionOpArgs& args) {
   const int64_t group = config_.HeadsPerKvHead();
   const size_t element = precision_ == Precision::kExact ? 2 : 4;
   const auto attention =
-      precision_ == Precision::kExact ? kernels_.attention_bf16 : kernels_.attention_f32;
+      precision_ == Precision::kExact ? kernels_.attention_f16 : kernels_.attention_f32;
   pool_.ParallelFor(args.tokens.num_tokens * kv_heads, [&](int64_t task) {
     const int64_t t = task / kv_heads, h = task % kv_heads;
     const int64_t last = args.tokens.positions[t];
@@ -136,7 +146,6 @@ void CpuBackend::Attention(const AttentionOpArgs& args) {
                args.cache.page_table + args.tokens.slots[t] * args.cache.pages_per_sequence, first,
                last, args.sinks + h * group, group, dim, 1.0f / std::sqrt(static_cast<float>(dim)),
                args.out + at});
-    if (round_inputs()) kernels_.round_to_bf16(args.out + at, args.out + at, group * dim);
   });
 }
 
@@ -150,7 +159,7 @@ void CpuBackend::OutProj(const OutProjArgs& args) {
 void CpuBackend::LmHead(const LmHeadArgs& args) {
   const int64_t hidden = config_.hidden_size;
   for (int i = 0; i < args.num_rows; ++i) {
-    Norm(args.x + args.rows[i] * hidden, args.norm, args.normed + i * hidden, true);
+    Norm(args.x + args.rows[i] * hidden, args.norm, args.normed + i * hidden);
   }
   Matmuls({{args.weight, nullptr, args.normed, args.logits}}, args.num_rows);
 }

@@ -11,6 +11,23 @@
 
 namespace motet {
 
+// Fixed-point rows of `size` values.
+struct FixedBuffer {
+  FixedBuffer(int64_t rows, int64_t size)
+      : blocks(FixedBlocks(size)),
+        integers(rows * blocks * kFixedBlockSize),
+        scales(rows * blocks) {}
+
+  FixedRows Row(int64_t i) {
+    return {integers.data() + i * blocks * kFixedBlockSize, scales.data() + i * blocks};
+  }
+  int64_t bytes() const { return static_cast<int64_t>(integers.size() * 2 + scales.size() * 4); }
+
+  int64_t blocks;
+  std::vector<int16_t> integers;
+  std::vector<float> scales;
+};
+
 class CpuBackend {
  public:
   // `max_tokens` is the most tokens that an op will be given.
@@ -25,6 +42,7 @@ class CpuBackend {
   void Moe(const MoeArgs& args);
   void LmHead(const LmHeadArgs& args);
 
+  int64_t bytes() const;  // of scratch memory
   const KernelTable& kernels() const { return kernels_; }
   int threads() const { return pool_.size(); }
 
@@ -38,14 +56,20 @@ class CpuBackend {
   // The products of one step share a loop over all their rows.
   template <int N>
   void Matmuls(const MatmulOp (&ops)[N], int tokens);
-  void Norm(const float* x, Bf16Vector weight, float* out, bool round);
+  void Norm(const float* x, Bf16Vector weight, float* out);
   void GroupByExpert(const MoeArgs& args);
   // Calls body(expert, first pair, pairs, first row) for each tile of each expert in use.
   template <class Body>
   void ForExpertTiles(int64_t rows, int64_t tile_rows, const Body& body);
   template <class Element>
   void Append(const QkvArgs& args, int64_t token);
-  bool round_inputs() const { return precision_ == Precision::kExact; }
+  // The expert activations [pairs, intermediate] of rows [row, row_end) of gate and up.
+  void GateUp(const MoeArgs& args, int64_t expert, int64_t pair0, int64_t pairs, int64_t row,
+              int64_t row_end);
+  void Down(const MoeArgs& args, int64_t expert, int64_t pair0, int64_t pairs, int64_t row,
+            int64_t row_end);
+  // Whether the experts' inputs are fixed-point.
+  bool fixed_experts() const { return precision_ == Precision::kExact && config_.experts_mxfp4; }
 
   ModelConfig config_;
   Precision precision_;
@@ -56,6 +80,9 @@ class CpuBackend {
   std::vector<int32_t> pair_token_;      // [T * experts_per_token]
   std::vector<int32_t> expert_begin_;    // [experts + 1] first pair
   std::vector<int32_t> used_experts_;    // those with pairs
+  FixedBuffer fixed_inputs_;             // [T, hidden]
+  FixedBuffer fixed_activations_;        // [pairs, intermediate]
+  std::vector<float> activations_;       // [pairs, intermediate] where the experts are not fixed
 };
 
 static_assert(Backend<CpuBackend>);

@@ -1,5 +1,6 @@
 #include "cpu/isa.h"
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "base/error.h"
@@ -11,6 +12,7 @@ std::vector<std::pair<std::string, bool>> CpuFeatures() {
   __builtin_cpu_init();
   return {{"avx2", __builtin_cpu_supports("avx2") != 0},
           {"fma", __builtin_cpu_supports("fma") != 0},
+          {"f16c", __builtin_cpu_supports("f16c") != 0},
           {"avx512f", __builtin_cpu_supports("avx512f") != 0},
           {"avx512bw", __builtin_cpu_supports("avx512bw") != 0},
           {"avx512vl", __builtin_cpu_supports("avx512vl") != 0},
@@ -22,13 +24,13 @@ std::vector<std::pair<std::string, bool>> CpuFeatures() {
 }
 
 std::vector<const KernelTable*> RunnableKernels() {
-  bool avx2 = false, fma = false;
-  for (const auto& [name, present] : CpuFeatures()) {
-    if (name == "avx2") avx2 = present;
-    if (name == "fma") fma = present;
-  }
+  const auto features = CpuFeatures();
+  const auto has = [&](const char* feature) {
+    return std::find(features.begin(), features.end(), std::pair{std::string(feature), true}) !=
+           features.end();
+  };
   std::vector<const KernelTable*> tables;
-  if (Avx2Kernels() && avx2 && fma) tables.push_back(Avx2Kernels());
+  if (Avx2Kernels() && has("avx2") && has("fma") && has("f16c")) tables.push_back(Avx2Kernels());
   tables.push_back(PortableKernels());
   return tables;
 }

@@ -8,8 +8,11 @@
 namespace motet {
 namespace {
 
-constexpr int64_t kTileRows = 32;  // a multiple of the two rows, gate and up, of an output
-constexpr int kTileTokens = 64;
+// Rows of a task. Two of them, gate and up, make an activation, and a task makes whole groups of
+// fixed-point ones.
+constexpr int64_t kGateUpRows = 2 * kFixedGroup * kFixedBlockSize;
+constexpr int64_t kDownRows = 32;
+constexpr int kTileTokens = 32;
 
 // The k largest logits, ties to the lower index, and the softmax over them.
 void TopExperts(const float* logits, int64_t experts, int64_t k, int32_t* chosen, float* weights) {
@@ -38,12 +41,10 @@ void CpuBackend::Route(const RouteArgs& args) {
   pool_.ParallelFor(args.tokens.num_tokens, [&](int64_t t) {
     float* normed = args.normed + t * hidden;
     float* logits = args.logits + t * experts;
-    // The router alone takes its input unrounded.
-    Norm(args.x + t * hidden, args.layer->post_attention_norm, normed, false);
+    Norm(args.x + t * hidden, args.layer->post_attention_norm, normed);
     kernels_.matmul(
         {w, args.layer->router_bias, 0, experts, 1, normed, hidden, nullptr, logits, experts});
     TopExperts(logits, experts, k, args.experts + t * k, args.weights + t * k);
-    if (round_inputs()) kernels_.round_to_bf16(normed, normed, hidden);
   });
 }
 
@@ -78,35 +79,74 @@ void CpuBackend::ForExpertTiles(int64_t rows, int64_t tile_rows, const Body& bod
   });
 }
 
-void CpuBackend::Moe(const MoeArgs& args) {
+void CpuBackend::GateUp(const MoeArgs& args, int64_t expert, int64_t pair0, int64_t pairs,
+                        int64_t row, int64_t row_end) {
   const int64_t hidden = config_.hidden_size, inter = config_.intermediate_size;
-  const int64_t k = config_.experts_per_token;
   const LayerWeights& w = *args.layer;
+  const WeightMatrix weight = w.gate_up.Expert(expert);
+  const Bf16Vector bias = w.gate_up_bias + expert * 2 * inter;
   const float limit = static_cast<float>(config_.swiglu_limit);
+  const int64_t outputs = (row_end - row) / 2;
+  float gate_up[kTileTokens * kGateUpRows];
+  float activations[kGateUpRows / 2];
+  for (int64_t p = pair0; p < pair0 + pairs; p += kTileTokens) {
+    const int count = static_cast<int>(std::min<int64_t>(kTileTokens, pair0 + pairs - p));
+    const int32_t* rows = pair_token_.data() + p;
+    if (fixed_experts()) {
+      kernels_.matmul_fixed(
+          {weight, bias, row, row_end, count, fixed_inputs_.Row(0), rows, gate_up, kGateUpRows});
+    } else {
+      kernels_.matmul(
+          {weight, bias, row, row_end, count, args.normed, hidden, rows, gate_up, kGateUpRows});
+    }
+    for (int i = 0; i < count; ++i) {
+      const float* in = gate_up + i * kGateUpRows;
+      if (!fixed_experts()) {
+        kernels_.swiglu({in, activations_.data() + (p + i) * inter + row / 2, outputs, limit});
+        continue;
+      }
+      kernels_.swiglu({in, activations, outputs, limit});
+      const FixedRows out = fixed_activations_.Row(p + i);
+      kernels_.quantize(
+          {activations, outputs, out.integers + row / 2, out.scales + row / 2 / kFixedBlockSize});
+    }
+  }
+}
+
+void CpuBackend::Down(const MoeArgs& args, int64_t expert, int64_t pair0, int64_t pairs,
+                      int64_t row, int64_t row_end) {
+  const int64_t hidden = config_.hidden_size, inter = config_.intermediate_size;
+  const WeightMatrix weight = args.layer->down.Expert(expert);
+  const Bf16Vector bias = args.layer->down_bias + expert * hidden;
+  const int count = static_cast<int>(pairs);
+  float* out = args.expert_out + pair0 * hidden + row;
+  if (fixed_experts()) {
+    kernels_.matmul_fixed(
+        {weight, bias, row, row_end, count, fixed_activations_.Row(pair0), nullptr, out, hidden});
+  } else {
+    kernels_.matmul({weight, bias, row, row_end, count, activations_.data() + pair0 * inter, inter,
+                     nullptr, out, hidden});
+  }
+}
+
+void CpuBackend::Moe(const MoeArgs& args) {
+  const int64_t hidden = config_.hidden_size;
+  const int64_t k = config_.experts_per_token;
   GroupByExpert(args);
-  ForExpertTiles(2 * inter, kTileRows,
-                 [&](int64_t e, int64_t pair0, int64_t pairs, int64_t row, int64_t row_end) {
-                   float gate_up[kTileTokens * kTileRows];
-                   const int64_t outputs = (row_end - row) / 2;
-                   for (int64_t p = 0; p < pairs; p += kTileTokens) {
-                     const int count = static_cast<int>(std::min<int64_t>(kTileTokens, pairs - p));
-                     kernels_.matmul({w.gate_up.Expert(e), w.gate_up_bias + e * 2 * inter, row,
-                                      row_end, count, args.normed, hidden,
-                                      pair_token_.data() + pair0 + p, gate_up, kTileRows});
-                     for (int i = 0; i < count; ++i) {
-                       float* out = args.activations + (pair0 + p + i) * inter + row / 2;
-                       kernels_.swiglu({gate_up + i * kTileRows, out, outputs, limit});
-                       if (round_inputs()) kernels_.round_to_bf16(out, out, outputs);
-                     }
-                   }
+  if (fixed_experts()) {
+    pool_.ParallelFor(args.tokens.num_tokens, [&](int64_t t) {
+      const FixedRows out = fixed_inputs_.Row(t);
+      kernels_.quantize({args.normed + t * hidden, hidden, out.integers, out.scales});
+    });
+  }
+  ForExpertTiles(2 * config_.intermediate_size, kGateUpRows,
+                 [&](int64_t expert, int64_t pair0, int64_t pairs, int64_t row, int64_t row_end) {
+                   GateUp(args, expert, pair0, pairs, row, row_end);
                  });
-  ForExpertTiles(
-      hidden, kTileRows,
-      [&](int64_t e, int64_t pair0, int64_t pairs, int64_t row, int64_t row_end) {
-        kernels_.matmul({w.down.Expert(e), w.down_bias + e * hidden, row, row_end,
-                         static_cast<int>(pairs), args.activations + pair0 * inter, inter, nullptr,
-                         args.expert_out + pair0 * hidden + row, hidden});
-      });
+  ForExpertTiles(hidden, kDownRows,
+                 [&](int64_t expert, int64_t pair0, int64_t pairs, int64_t row, int64_t row_end) {
+                   Down(args, expert, pair0, pairs, row, row_end);
+                 });
   pool_.ParallelFor(args.tokens.num_tokens, [&](int64_t t) {
     float* x = args.x + t * hidden;
     for (int64_t j = 0; j < k; ++j) {

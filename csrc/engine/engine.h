@@ -73,7 +73,7 @@ class Engine {
   const EngineOptions& options() const { return options_; }
   const CpuBackend& backend() const { return backend_; }
   int64_t kv_cache_bytes() const { return cache_plan_.bytes(); }
-  int64_t workspace_bytes() const { return workspace_.bytes(); }
+  int64_t workspace_bytes() const { return workspace_.bytes() + backend_.bytes(); }
   // Pages of full and sliding layers in use; all are free when no request runs.
   int64_t pages_in_use() const;
 

@@ -31,7 +31,7 @@ void Forward(B& backend, const ModelConfig& config, const Weights& weights, cons
     backend.Route({tokens, layer, ws.x.data(), ws.normed.data(), ws.router_logits.data(),
                    ws.experts.data(), ws.expert_weights.data()});
     backend.Moe({tokens, layer, ws.normed.data(), ws.experts.data(), ws.expert_weights.data(),
-                 ws.activations.data(), ws.expert_out.data(), ws.x.data()});
+                 ws.expert_out.data(), ws.x.data()});
     between_layers();
   }
   backend.LmHead({plan.num_logit_rows, plan.logit_rows.data(), weights.final_norm, weights.lm_head,

@@ -17,14 +17,13 @@ Workspace::Workspace(const ModelConfig& c, int64_t max_tokens, int64_t max_logit
       router_logits(max_tokens * c.num_experts),
       experts(max_tokens * c.experts_per_token),
       expert_weights(max_tokens * c.experts_per_token),
-      activations(max_tokens * c.experts_per_token * c.intermediate_size),
       expert_out(max_tokens * c.experts_per_token * c.hidden_size),
       logits(max_logit_rows * c.vocab_size) {}
 
 int64_t Workspace::bytes() const {
   size_t floats = experts.size();
   for (const auto* buffer : {&x, &normed, &cos, &sin, &q, &attention, &k, &v, &projected,
-                             &router_logits, &expert_weights, &activations, &expert_out, &logits}) {
+                             &router_logits, &expert_weights, &expert_out, &logits}) {
     floats += buffer->size();
   }
   return static_cast<int64_t>(floats * sizeof(float));

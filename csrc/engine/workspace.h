@@ -23,7 +23,6 @@ struct Workspace {
   std::vector<float> router_logits;   // [T, experts]
   std::vector<int32_t> experts;       // [T, K]
   std::vector<float> expert_weights;  // [T, K]
-  std::vector<float> activations;     // [T * K, intermediate]
   std::vector<float> expert_out;      // [T * K, hidden]
   std::vector<float> logits;          // [R, vocab]
 };

@@ -8,7 +8,7 @@
 namespace motet {
 
 enum class Precision {
-  kExact,  // every matmul input rounded to bf16 once, cache in bf16
+  kExact,  // inputs of MXFP4 products in 15-bit fixed point, cache in half precision
   kF32,    // nothing rounded, cache in float32: slow, proves the maths
 };
 

@@ -64,7 +64,7 @@ struct AttentionOpArgs {
   LayerCache cache;
   Bf16Vector sinks;  // [heads]
   const float* q;    // [T, heads, head_dim]
-  float* out;        // [T, heads, head_dim], rounded as a matmul input
+  float* out;        // [T, heads, head_dim]
 };
 
 // x += in Wo + bo
@@ -81,7 +81,7 @@ struct RouteArgs {
   StepTokens tokens;
   const LayerWeights* layer;
   const float* x;    // [T, hidden]
-  float* normed;     // [T, hidden], rounded as a matmul input
+  float* normed;     // [T, hidden]
   float* logits;     // [T, experts] scratch
   int32_t* experts;  // [T, experts_per_token], by weight; ties: lower index first
   float* weights;    // [T, experts_per_token]
@@ -94,7 +94,6 @@ struct MoeArgs {
   const float* normed;     // [T, hidden]
   const int32_t* experts;  // [T, experts_per_token]
   const float* weights;    // [T, experts_per_token]
-  float* activations;      // [T * experts_per_token, intermediate] scratch
   float* expert_out;       // [T * experts_per_token, hidden] scratch
   float* x;                // [T, hidden]
 };

@@ -43,7 +43,7 @@ def reference(q: Array, keys: Array, values: Array, sinks: Array, first: int, la
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("cache", ["bf16", "f32"])
+@pytest.mark.parametrize("cache", ["f16", "f32"])
 @pytest.mark.parametrize(
     ("heads", "dim", "first", "last"),
     [
@@ -62,15 +62,15 @@ def test_matches_float64(isa: str, cache: str, heads: int, dim: int, first: int,
     keys, values = (rng.standard_normal((last + 1, dim)).astype(np.float32) for _ in range(2))
     sink_bits = bf16_bits(rng.standard_normal(heads).astype(np.float32) * 3)
     scale = dim**-0.5
-    if cache == "bf16":
-        keys, values = (bf16_values(bf16_bits(a)) for a in (keys, values))
-    key_pages, value_pages, pages = paged(rng, keys, values, fill=1e30)
-    if cache == "bf16":
-        out = _core.ops.attention_bf16(
+    if cache == "f16":
+        keys, values = (a.astype(np.float16).astype(np.float32) for a in (keys, values))
+    key_pages, value_pages, pages = paged(rng, keys, values, fill=6e4)
+    if cache == "f16":
+        out = _core.ops.attention_f16(
             isa,
             q,
-            bf16_bits(key_pages),
-            bf16_bits(value_pages),
+            key_pages.astype(np.float16).view(np.uint16),
+            value_pages.astype(np.float16).view(np.uint16),
             pages,
             sink_bits,
             first,

@@ -1,4 +1,4 @@
-"""Norm, rotary embedding, SwiGLU and rounding of every instruction set against float64."""
+"""Norm, rotary embedding, SwiGLU of every instruction set against float64, and half precision."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from motet import _core
 from tests.reference.checkpoint_writer import bf16_bits
-from tests.reference.model import bf16_values, round_bf16
+from tests.reference.model import bf16_values
 
 ISAS = _core.isas()
 SIZES = [1, 7, 8, 9, 33, 2880, 4099]
@@ -60,12 +60,16 @@ def test_swiglu_of_extreme_gates(isa: str) -> None:
     np.testing.assert_allclose(_core.ops.swiglu(isa, gate_up, 7.0), expected, rtol=2e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("isa", ISAS)
-def test_round_to_bf16_ties_to_even(isa: str) -> None:
+def test_half_precision_rounds_to_nearest_even_and_saturates() -> None:
     rng = np.random.default_rng(0)
-    bits = rng.integers(0, 1 << 32, 10007, dtype=np.uint64).astype(np.uint32)
-    halves = (bits[:100] & 0xFFFF0000) | 0x8000
-    x = np.concatenate([bits, halves]).astype(np.uint32).view(np.float32)
-    x = x[np.isfinite(x)]
-    assert np.array_equal(_core.ops.round_to_bf16(isa, x), round_bf16(x))
-    assert np.isnan(_core.ops.round_to_bf16(isa, np.array([np.nan], dtype=np.float32))).all()
+    every_half = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float32)
+    ties = (every_half[:-1] + every_half[1:]) / 2
+    near = np.nextafter(ties, np.float32(np.inf))
+    wide = rng.integers(0, 0x477FF000, 100_000, dtype=np.uint32).view(np.float32)
+    x = np.concatenate([every_half, ties, near, wide, -every_half, -ties, -wide])
+    assert np.array_equal(_core.ops.f16_bits(x), x.astype(np.float16).view(np.uint16))
+    large = np.array([65519.9, 65520, 1e30, np.inf, -65520, -np.inf], np.float32)
+    expected = np.array([65504] * 4 + [-65504] * 2, np.float16)
+    assert np.array_equal(_core.ops.f16_bits(large), expected.view(np.uint16))
+    nan = _core.ops.f16_bits(np.array([np.nan, -np.nan], np.float32)).view(np.float16)
+    assert np.isnan(nan).all()

@@ -24,8 +24,8 @@ E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -
 class ReferenceModel:
     """One checkpoint, read by the few lines at this file's end, none of them the engine's.
 
-    `exact` rounds to bf16 what motet's exact mode rounds: the input of every matrix product but the
-    router's, keys after RoPE, and values. Everything else stays in `dtype`.
+    `exact` rounds what motet's exact mode rounds: keys after RoPE and values to half precision, the
+    inputs of MXFP4 products to 15-bit fixed point. Everything else stays in `dtype`.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class ReferenceModel:
             prefix = f"model.layers.{layer}."
             x = x + self.attention(layer, self.norm(x, prefix + "input_layernorm"))
             x = x + self.mlp(prefix + "mlp.", self.norm(x, prefix + "post_attention_layernorm"))
-        logits: Float = self.round(self.norm(x, "model.norm")) @ self.weight("lm_head.weight").T
+        logits: Float = self.norm(x, "model.norm") @ self.weight("lm_head.weight").T
         return logits
 
     def norm(self, x: Float, name: str) -> Float:
@@ -61,7 +61,8 @@ class ReferenceModel:
         q = self.rotate(self.linear(h, prefix + "q_proj").reshape(n, -1, size))  # [n, A, D]
         k = self.rotate(self.linear(h, prefix + "k_proj").reshape(n, -1, size))  # [n, G, D]
         v = self.linear(h, prefix + "v_proj").reshape(n, -1, size)  # [n, G, D]
-        k, v = self.round(k), self.round(v)
+        if self.exact:
+            k, v = (a.astype(np.float16).astype(self.dtype) for a in (k, v))
         sinks = self.weight(prefix + "sinks")  # [A]
         i, j = np.arange(n)[:, None], np.arange(n)[None, :]
         hidden = j > i
@@ -116,16 +117,14 @@ class ReferenceModel:
             matrix = decode_mxfp4(
                 self.tensors[name + "_blocks"][expert], self.tensors[name + "_scales"][expert]
             ).astype(self.dtype)
+            x = fixed_point(x).astype(self.dtype) if self.exact else x
         else:
             matrix = bf16_values(self.tensors[name][expert]).astype(self.dtype).T
         bias = bf16_values(self.tensors[name + "_bias"][expert]).astype(self.dtype)
-        return self.round(x) @ matrix.T + bias
+        return x @ matrix.T + bias
 
     def linear(self, x: Float, name: str) -> Float:
-        return self.round(x) @ self.weight(name + ".weight").T + self.weight(name + ".bias")
-
-    def round(self, x: Float) -> Float:
-        return round_bf16(x).astype(self.dtype) if self.exact else x
+        return x @ self.weight(name + ".weight").T + self.weight(name + ".bias")
 
     def weight(self, name: str) -> Float:
         return bf16_values(self.tensors[name]).astype(self.dtype)
@@ -161,10 +160,12 @@ def decode_mxfp4(
     return values.reshape(len(blocks), -1)
 
 
-def round_bf16(x: Float) -> npt.NDArray[np.float32]:
-    """Nearest bf16 (ties to even) of finite values, as float32."""
-    u = np.ascontiguousarray(x, np.float32).view(np.uint32)
-    return ((u + 0x7FFF + ((u >> 16) & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+def fixed_point(x: Float) -> npt.NDArray[np.float64]:
+    """[..., 32 B]: 32 values each as multiples of a power of two, the largest 2^13 to 2^14."""
+    blocks = np.asarray(x, np.float64).reshape(*x.shape[:-1], -1, 32)
+    _, exponent = np.frexp(np.abs(blocks).max(-1, keepdims=True))  # largest < 2^exponent
+    steps = np.rint(np.ldexp(blocks, 14 - exponent))
+    return np.ldexp(steps, exponent - 14).reshape(x.shape)
 
 
 def bf16_values(bits: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

@@ -16,8 +16,8 @@ def oracle_logits(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Logits [n, vocab], MXFP4 dequantised: plain, and with the rounding of motet's exact mode.
 
-    That rounds to bf16 the inputs of matrix products (but the router's), keys after RoPE, and
-    values; what is left between the two implementations is the order of float32 sums.
+    That keeps keys (after RoPE) and values in half precision and takes the inputs of MXFP4 products
+    to 15-bit fixed point; what is left between the two is the order of float32 sums.
     """
     import torch
     from transformers import GptOssForCausalLM
@@ -31,26 +31,30 @@ def oracle_logits(
     ids = torch.tensor(list(token_ids))[None]
     with torch.no_grad():
         plain = model(ids).logits[0].numpy()
-        for module in model.modules():
-            if isinstance(module, torch.nn.Linear):
-                module.register_forward_pre_hook(lambda _, args: (_bf16(args[0]), *args[1:]))
         experts = type(model.model.layers[0].mlp.experts)
         attend = _attend_rounded(modeling_gpt_oss.eager_attention_forward)
+        forward = _experts_rounded if "quantization_config" in options else experts.forward
         with (
-            mock.patch.object(experts, "forward", _experts_rounded),
+            mock.patch.object(experts, "forward", forward),
             mock.patch.object(modeling_gpt_oss, "eager_attention_forward", attend),
         ):
             rounded = model(ids).logits[0].numpy()
     return plain, rounded
 
 
-def _bf16(x: Any) -> Any:
-    return x.bfloat16().float()
+def _fixed_point(x: Any) -> Any:
+    """Each 32 values as multiples of a power of two, the largest 2^13 to 2^14 of it."""
+    import torch
+
+    blocks = x.double().unflatten(-1, (-1, 32))
+    _, exponent = torch.frexp(blocks.abs().amax(-1, keepdim=True))  # largest < 2^exponent
+    step = torch.ldexp(torch.ones((), dtype=torch.float64), exponent - 14)
+    return (torch.round(blocks / step) * step).flatten(-2).float()
 
 
 def _attend_rounded(attend: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(module: Any, query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
-        return attend(module, query, _bf16(key), _bf16(value), *args, **kwargs)
+        return attend(module, query, key.half().float(), value.half().float(), *args, **kwargs)
 
     return wrapped
 
@@ -61,7 +65,7 @@ def _experts_rounded(
     """Stands in for the experts' forward: the inputs of both products are rounded."""
     import torch
 
-    x = _bf16(hidden_states.reshape(-1, hidden_states.shape[-1]))
+    x = _fixed_point(hidden_states.reshape(-1, hidden_states.shape[-1]))
     chosen = router_indices.reshape(len(x), -1)
     weights = routing_weights.reshape(len(x), -1)
     by_slot = weights.shape == chosen.shape  # otherwise one weight an expert
@@ -73,7 +77,7 @@ def _experts_rounded(
         both = x[token] @ self.gate_up_proj[expert] + self.gate_up_proj_bias[expert]
         gate = both[:, 0::2].clamp(max=self.limit)
         up = both[:, 1::2].clamp(-self.limit, self.limit)
-        act = _bf16((up + 1) * gate * torch.sigmoid(self.alpha * gate))
+        act = _fixed_point((up + 1) * gate * torch.sigmoid(self.alpha * gate))
         y = act @ self.down_proj[expert] + self.down_proj_bias[expert]
         weight = weights[token, slot] if by_slot else weights[token, expert]
         out.index_add_(0, token, y * weight[:, None])

@@ -7,7 +7,7 @@ namespace motet {
 namespace {
 
 inline Vec LoadElement(const float* p) { return Load(p); }
-inline Vec LoadElement(const uint16_t* p) { return LoadBf16(p); }
+inline Vec LoadElement(const uint16_t* p) { return LoadF16(p); }
 
 constexpr int kPageVecs = kPageTokens / 8;
 

@@ -1,4 +1,4 @@
-// Norm, rotary embedding, SwiGLU and rounding. Sums run over eight lanes, then the rest.
+// Norm, rotary embedding and SwiGLU. Sums run over eight lanes, then the rest.
 #include "cpu/kernels/exp.inl"
 
 namespace motet {
@@ -51,10 +51,6 @@ void Swiglu(const SwigluArgs& a) {
     Store(out, SwigluLanes(Load(gate), Load(up), a.limit));
     for (int j = 0; j < n; ++j) a.out[i + j] = out[j];
   }
-}
-
-void RoundToBf16(const float* x, float* out, int64_t size) {
-  for (int64_t i = 0; i < size; ++i) out[i] = Bf16ToFloat(FloatToBf16(x[i]));
 }
 
 }  // namespace

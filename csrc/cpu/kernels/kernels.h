@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "base/fixed.h"
 #include "base/matrix.h"
 #include "base/page.h"
 
@@ -21,6 +22,26 @@ struct MatmulArgs {
   int tokens;
   const float* x;         // [*, x_stride], cols of each used
   int64_t x_stride;       // floats
+  const int32_t* x_rows;  // [tokens], or null
+  float* out;             // [tokens, out_stride], row_end - row_begin of each written
+  int64_t out_stride;     // floats
+};
+
+// x as fixed-point rows, see base/fixed.h.
+struct QuantizeArgs {
+  const float* x;  // [size]
+  int64_t size;
+  int16_t* integers;  // [FixedBlocks(size) * 32]
+  float* scales;      // [FixedBlocks(size)]; NaN for a block with a NaN or an infinity
+};
+
+// As MatmulArgs, for MXFP4 weights and fixed-point x.
+struct FixedMatmulArgs {
+  WeightMatrix weight;
+  Bf16Vector bias;  // [rows], or null
+  int64_t row_begin, row_end;
+  int tokens;
+  FixedRows x;            // of weight.cols values
   const int32_t* x_rows;  // [tokens], or null
   float* out;             // [tokens, out_stride], row_end - row_begin of each written
   int64_t out_stride;     // floats
@@ -69,12 +90,13 @@ struct AttentionArgs {
 struct KernelTable {
   const char* name;
   void (*matmul)(const MatmulArgs&);
+  void (*matmul_fixed)(const FixedMatmulArgs&);
+  void (*quantize)(const QuantizeArgs&);
   void (*rms_norm)(const RmsNormArgs&);
   void (*rope)(const RopeArgs&);
   void (*swiglu)(const SwigluArgs&);
-  void (*attention_bf16)(const AttentionArgs&);                     // cache of bf16
-  void (*attention_f32)(const AttentionArgs&);                      // cache of float32
-  void (*round_to_bf16)(const float* x, float* out, int64_t size);  // may be in place
+  void (*attention_f16)(const AttentionArgs&);  // cache of half precision
+  void (*attention_f32)(const AttentionArgs&);  // cache of float32
 };
 
 // Null where this build has no such kernels.

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "cpu/kernels/fixed_avx2.h"
 #include "cpu/kernels/kernels.h"
 #include "cpu/kernels/vec_avx2.h"
 
@@ -10,12 +11,14 @@
 #include "cpu/kernels/attention.inl"
 #include "cpu/kernels/elementwise.inl"
 #include "cpu/kernels/matmul.inl"
+#include "cpu/kernels/matmul_fixed.inl"
 
 namespace motet {
 
 const KernelTable* Avx2Kernels() {
-  static constexpr KernelTable kTable = {
-      "avx2", Matmul, RmsNorm, Rope, Swiglu, Attention<uint16_t>, Attention<float>, RoundToBf16};
+  static constexpr KernelTable kTable = {"avx2",          Matmul, MatmulFixed, QuantizeFixed,
+                                         RmsNorm,         Rope,   Swiglu,      Attention<uint16_t>,
+                                         Attention<float>};
   return &kTable;
 }
 

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "cpu/kernels/fixed_portable.h"
 #include "cpu/kernels/kernels.h"
 #include "cpu/kernels/vec_portable.h"
 
@@ -10,13 +11,14 @@
 #include "cpu/kernels/attention.inl"
 #include "cpu/kernels/elementwise.inl"
 #include "cpu/kernels/matmul.inl"
+#include "cpu/kernels/matmul_fixed.inl"
 
 namespace motet {
 
 const KernelTable* PortableKernels() {
-  static constexpr KernelTable kTable = {
-      "portable",          Matmul,           RmsNorm,    Rope, Swiglu,
-      Attention<uint16_t>, Attention<float>, RoundToBf16};
+  static constexpr KernelTable kTable = {"portable",      Matmul, MatmulFixed, QuantizeFixed,
+                                         RmsNorm,         Rope,   Swiglu,      Attention<uint16_t>,
+                                         Attention<float>};
   return &kTable;
 }
 

@@ -1,7 +1,7 @@
 // x · Wᵀ for weights in the checkpoint's own layout, four rows at a time. For several tokens a tile
-// of the rows is decoded to float once and multiplied by all of them; for one token the decoded
-// lanes are used as they come. Both add up the same way: every output is eight running lane sums
-// over k, in order, reduced by a tree.
+// of the rows is decoded to float once and multiplied by all of them; for one token bf16 lanes are
+// used as they come. Both add up the same way: every output is eight running lane sums over k, in
+// order, reduced by a tree. (MXFP4 comes here in f32 mode only, see matmul_fixed.inl.)
 
 namespace motet {
 namespace {
@@ -109,25 +109,6 @@ void MatmulTile(const MatmulArgs& a, int64_t row0, int first_token, int tokens) 
   }
 }
 
-// One token, MXFP4: sums[r] += W[row0 + r] · x, lane by lane.
-void MultiplyMxfp4(const MatmulArgs& a, const int64_t* rows, const float* x, Vec* sums) {
-  const WeightMatrix& w = a.weight;
-  const uint8_t* codes[kTileRows];
-  const uint8_t* scales[kTileRows];
-  for (int r = 0; r < kTileRows; ++r) {
-    codes[r] = w.data + rows[r] * w.RowBytes();
-    scales[r] = w.scales + rows[r] * (w.cols / kMxfp4BlockSize);
-  }
-  for (int64_t k = 0; k < w.cols; k += kMxfp4BlockSize) {
-    for (int r = 0; r < kTileRows; ++r) {
-      if (k % 128 == 0) PrefetchNextTile(codes[r] + k / 2, 64, w.RowBytes());
-      Vec lanes[4];
-      DecodeMxfp4Block(codes[r] + k / 2, scales[r][k / kMxfp4BlockSize], lanes);
-      for (int j = 0; j < 4; ++j) sums[r] = MulAdd(lanes[j], Load(x + k + 8 * j), sums[r]);
-    }
-  }
-}
-
 // One token, bf16; columns past a multiple of 8 are fed from padded copies.
 void MultiplyBf16(const MatmulArgs& a, const int64_t* rows, const float* x, Vec* sums) {
   const WeightMatrix& w = a.weight;
@@ -163,11 +144,7 @@ void MatmulOneToken(const MatmulArgs& a) {
     int64_t rows[kTileRows];
     for (int r = 0; r < kTileRows; ++r) rows[r] = row0 + r < a.row_end ? row0 + r : a.row_end - 1;
     Vec sums[kTileRows] = {Set(0), Set(0), Set(0), Set(0)};
-    if (a.weight.format == WeightFormat::kMxfp4) {
-      MultiplyMxfp4(a, rows, x, sums);
-    } else {
-      MultiplyBf16(a, rows, x, sums);
-    }
+    MultiplyBf16(a, rows, x, sums);
     for (int r = 0; r < kTileRows && row0 + r < a.row_end; ++r) {
       float value = ReduceAdd(sums[r]);
       if (a.bias) value += Bf16ToFloat(a.bias[row0 + r]);
@@ -177,7 +154,7 @@ void MatmulOneToken(const MatmulArgs& a) {
 }
 
 void Matmul(const MatmulArgs& a) {
-  if (a.tokens == 1) return MatmulOneToken(a);
+  if (a.tokens == 1 && a.weight.format == WeightFormat::kBf16) return MatmulOneToken(a);
   for (int first = 0; first < a.tokens; first += kMaxTileTokens) {
     const int tokens = a.tokens - first < kMaxTileTokens ? a.tokens - first : kMaxTileTokens;
     for (int64_t row = a.row_begin; row < a.row_end; row += kTileRows) {

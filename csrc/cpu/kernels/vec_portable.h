@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/bf16.h"
+#include "base/f16.h"
 #include "base/mxfp4.h"
 
 namespace motet {
@@ -33,6 +34,9 @@ Vec Load(const float* p) {
 void Store(float* p, Vec a) { std::memcpy(p, a.lane, sizeof a.lane); }
 Vec LoadBf16(const uint16_t* p) {
   return Each([&](int i) { return Bf16ToFloat(p[i]); });
+}
+Vec LoadF16(const uint16_t* p) {
+  return Each([&](int i) { return F16ToFloat(p[i]); });
 }
 Vec Add(Vec a, Vec b) {
   return Each([&](int i) { return a.lane[i] + b.lane[i]; });

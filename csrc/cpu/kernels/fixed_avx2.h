@@ -1,0 +1,111 @@
+// Fixed-point products of two MXFP4 blocks (a group) in AVX2 registers, eight rows side by side.
+// The same functions as fixed_portable.h. The lower 128-bit lane belongs to the first block.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+#include <cstring>
+
+#include "base/fixed.h"
+#include "base/mxfp4.h"
+#include "cpu/kernels/vec_avx2.h"
+
+namespace motet {
+namespace {
+
+// A group's codes come apart into even and odd columns, and each of them into first and second
+// halves: four registers, each with eight words of either block.
+inline int FixedIndex(int i) {
+  const int block = i / kFixedBlockSize, column = i % kFixedBlockSize;
+  const int reg = column % 2 * 2 + column / 16;
+  return reg * 16 + block * 8 + column / 2 % 8;
+}
+
+struct FixedWeights {
+  __m256i words[4];  // twice the weights, times 256
+};
+
+struct FixedInputs {
+  __m256i words[4];
+};
+
+// Four partial sums of the first block, four of the second.
+using FixedSums = __m256i;
+
+// Half, for the doubled codes, and the words' 256.
+constexpr float kFixedSumScale = 0.5f / 256;
+
+// A look-up gives bytes; unpacking them into the upper half of words keeps their sign.
+inline FixedWeights DecodeGroup(const uint8_t* codes) {
+  const __m256i table = _mm256_setr_epi8(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12, 0,
+                                         1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12);
+  const __m256i nibble = _mm256_set1_epi8(15), zero = _mm256_setzero_si256();
+  const __m256i all = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes));
+  const __m256i even = _mm256_shuffle_epi8(table, _mm256_and_si256(all, nibble));
+  const __m256i odd =
+      _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(all, 4), nibble));
+  return {{_mm256_unpacklo_epi8(zero, even), _mm256_unpackhi_epi8(zero, even),
+           _mm256_unpacklo_epi8(zero, odd), _mm256_unpackhi_epi8(zero, odd)}};
+}
+
+inline FixedInputs LoadInputs(const int16_t* integers) {
+  const auto* p = reinterpret_cast<const __m256i*>(integers);
+  return {{_mm256_loadu_si256(p), _mm256_loadu_si256(p + 1), _mm256_loadu_si256(p + 2),
+           _mm256_loadu_si256(p + 3)}};
+}
+
+// 32 products of at most 2^14 * 12 * 256 stay below 2^31.
+inline FixedSums MultiplyGroup(const FixedWeights& w, const FixedInputs& x) {
+  const __m256i even = _mm256_add_epi32(_mm256_madd_epi16(w.words[0], x.words[0]),
+                                        _mm256_madd_epi16(w.words[1], x.words[1]));
+  const __m256i odd = _mm256_add_epi32(_mm256_madd_epi16(w.words[2], x.words[2]),
+                                       _mm256_madd_epi16(w.words[3], x.words[3]));
+  return _mm256_add_epi32(even, odd);
+}
+
+// Pairs of partial sums of two rows: [a02 b02 a13 b13] in each lane.
+inline __m256i AddPairs(__m256i a, __m256i b) {
+  return _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+}
+
+inline void SumsOfRows(const FixedSums* rows, Vec* block0, Vec* block1) {
+  __m256i four[2];
+  for (int i = 0; i < 2; ++i) {
+    const __m256i ab = AddPairs(rows[4 * i], rows[4 * i + 1]);
+    const __m256i cd = AddPairs(rows[4 * i + 2], rows[4 * i + 3]);
+    four[i] = _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+  }
+  *block0 = _mm256_cvtepi32_ps(_mm256_permute2x128_si256(four[0], four[1], 0x20));
+  *block1 = _mm256_cvtepi32_ps(_mm256_permute2x128_si256(four[0], four[1], 0x31));
+}
+
+inline void ScalesOfRows(const uint8_t* const* rows, int n, Vec* out) {
+  __m128i r[8];
+  for (int i = 0; i < 8; ++i) {
+    uint64_t bytes = 0;
+    std::memcpy(&bytes, rows[i], static_cast<size_t>(n));
+    r[i] = _mm_cvtsi64_si128(static_cast<int64_t>(bytes));
+  }
+  // Transposes 8 x 8 bytes by three rounds of interleaving.
+  __m128i two[4];
+  for (int i = 0; i < 4; ++i) two[i] = _mm_unpacklo_epi8(r[2 * i], r[2 * i + 1]);
+  const __m128i low_a = _mm_unpacklo_epi16(two[0], two[1]);
+  const __m128i low_b = _mm_unpacklo_epi16(two[2], two[3]);
+  const __m128i high_a = _mm_unpackhi_epi16(two[0], two[1]);
+  const __m128i high_b = _mm_unpackhi_epi16(two[2], two[3]);
+  const __m128i blocks[4] = {_mm_unpacklo_epi32(low_a, low_b), _mm_unpackhi_epi32(low_a, low_b),
+                             _mm_unpacklo_epi32(high_a, high_b),
+                             _mm_unpackhi_epi32(high_a, high_b)};
+  const __m256i smallest = _mm256_set1_epi32(0x00400000);  // scale 0 is 2^-127, a subnormal
+  for (int i = 0; i < 4; ++i) {
+    const __m256i first = _mm256_slli_epi32(_mm256_cvtepu8_epi32(blocks[i]), 23);
+    const __m256i second =
+        _mm256_slli_epi32(_mm256_cvtepu8_epi32(_mm_srli_si128(blocks[i], 8)), 23);
+    out[2 * i] = _mm256_castsi256_ps(_mm256_max_epi32(first, smallest));
+    out[2 * i + 1] = _mm256_castsi256_ps(_mm256_max_epi32(second, smallest));
+  }
+}
+
+}  // namespace
+}  // namespace motet

@@ -1,0 +1,69 @@
+// Fixed-point products of two MXFP4 blocks (a group) in plain C++, eight rows side by side.
+#pragma once
+
+#include <cstdint>
+
+#include "base/fixed.h"
+#include "base/mxfp4.h"
+#include "cpu/kernels/vec_portable.h"
+
+namespace motet {
+namespace {
+
+// Where value `i` of a group's 64 lives among its integers.
+int FixedIndex(int i) { return i; }
+
+// The codes of one row's group as integers, twice their value.
+struct FixedWeights {
+  int8_t code[kFixedGroup * kFixedBlockSize];
+};
+
+struct FixedInputs {
+  const int16_t* integers;
+};
+
+// Sums of one row's two blocks.
+struct FixedSums {
+  int32_t block[kFixedGroup];
+};
+
+// What a sum of integer products has to be multiplied by to give the weights' own units.
+constexpr float kFixedSumScale = 0.5f;
+
+FixedWeights DecodeGroup(const uint8_t* codes) {
+  FixedWeights w;
+  for (int j = 0; j < kFixedGroup * kMxfp4BlockBytes; ++j) {
+    w.code[2 * j] = static_cast<int8_t>(2 * kE2m1[codes[j] & 15]);
+    w.code[2 * j + 1] = static_cast<int8_t>(2 * kE2m1[codes[j] >> 4]);
+  }
+  return w;
+}
+
+FixedInputs LoadInputs(const int16_t* integers) { return {integers}; }
+
+FixedSums MultiplyGroup(const FixedWeights& w, const FixedInputs& x) {
+  FixedSums sums{};
+  for (int b = 0; b < kFixedGroup; ++b) {
+    for (int i = 0; i < kFixedBlockSize; ++i) {
+      sums.block[b] += w.code[b * kFixedBlockSize + i] * x.integers[b * kFixedBlockSize + i];
+    }
+  }
+  return sums;
+}
+
+// Eight rows' sums of one block each, as floats.
+void SumsOfRows(const FixedSums* rows, Vec* block0, Vec* block1) {
+  *block0 = Each([&](int r) { return static_cast<float>(rows[r].block[0]); });
+  *block1 = Each([&](int r) { return static_cast<float>(rows[r].block[1]); });
+}
+
+// out[b] = the scales of block b < 8, eight rows side by side; `n` blocks of each row are there,
+// the others get some finite number.
+void ScalesOfRows(const uint8_t* const* rows, int n, Vec* out) {
+  for (int b = 0; b < 8; ++b) {
+    out[b] = Each([&](int r) { return b < n ? Mxfp4Scale(rows[r][b]) : 0; });
+  }
+}
+
+}  // namespace
+}  // namespace motet

@@ -1,0 +1,180 @@
+// x · Wᵀ for MXFP4 weights and fixed-point x, eight rows at a time. Every output adds its blocks in
+// order, one float each, whatever the number of tokens: for one token codes are used as they are
+// decoded, for several a tile of them is decoded once and multiplied by all.
+
+namespace motet {
+namespace {
+
+constexpr int kFixedRows = 8;
+constexpr int kScaleBlocks = 8;       // scales are laid out for so many blocks at once
+constexpr int kFixedTileGroups = 8;   // decoded tile: 8 KiB, stays in the first-level cache
+constexpr int kFixedTileTokens = 64;  // running sums: 2 KiB
+
+// Writes block `block` of a row of fixed-point values from `n` <= 32 floats.
+void QuantizeBlock(const float* x, int n, int64_t block, int16_t* integers, float* scales) {
+  alignas(64) float values[kFixedBlockSize] = {};
+  std::memcpy(values, x, sizeof(float) * n);
+  Vec top = Set(0), poison = Set(0);
+  for (int i = 0; i < kFixedBlockSize; i += 8) {
+    const Vec v = Load(values + i);
+    top = Max(top, Max(v, Sub(Set(0), v)));
+    poison = MulAdd(v, Set(0), poison);  // 0, or NaN where there is a NaN or an infinity
+  }
+  const bool finite = ReduceAdd(poison) == 0;
+  const float largest = ReduceMax(top);
+  uint32_t bits;
+  std::memcpy(&bits, &largest, sizeof bits);
+  const uint32_t exponent = finite ? bits >> 23 : 0;
+  // Below 2^-100 a block is as good as zero; its scale must not become subnormal.
+  const uint32_t shifted = (exponent > 27 ? exponent : 27) - (kFixedBits - 1);
+  const uint32_t inverse_bits = (254 - shifted) << 23, scale_bits = shifted << 23;
+  float inverse, scale;
+  std::memcpy(&inverse, &inverse_bits, sizeof inverse);
+  std::memcpy(&scale, &scale_bits, sizeof scale);
+  scales[block] = finite ? scale * kFixedSumScale : __builtin_nanf("");
+  int16_t* group = integers + block / kFixedGroup * kFixedGroup * kFixedBlockSize;
+  const int first = static_cast<int>(block % kFixedGroup) * kFixedBlockSize;
+  const Vec factor = Set(finite ? inverse : 0);
+  for (int i = 0; i < kFixedBlockSize; i += 8) {
+    Store(values + i, Round(Mul(Load(values + i), factor)));
+  }
+  for (int i = 0; i < kFixedBlockSize; ++i) {
+    group[FixedIndex(first + i)] = finite ? static_cast<int16_t>(values[i]) : 0;
+  }
+}
+
+void QuantizeFixed(const QuantizeArgs& a) {
+  const int64_t blocks = FixedBlocks(a.size);
+  for (int64_t b = 0; b < blocks; ++b) {
+    const int64_t left = a.size - b * kFixedBlockSize;
+    const int n = left <= 0 ? 0 : left < kFixedBlockSize ? static_cast<int>(left) : kFixedBlockSize;
+    QuantizeBlock(a.x + b * kFixedBlockSize, n, b, a.integers, a.scales);
+  }
+}
+
+// The last group of a row may be half a one: its missing block is all zeros.
+FixedWeights DecodeGroupOf(const uint8_t* row, int64_t group, int64_t blocks) {
+  const uint8_t* codes = row + group * kFixedGroup * kMxfp4BlockBytes;
+  if ((group + 1) * kFixedGroup <= blocks) return DecodeGroup(codes);
+  uint8_t padded[kFixedGroup * kMxfp4BlockBytes] = {};
+  std::memcpy(padded, codes, kMxfp4BlockBytes);
+  return DecodeGroup(padded);
+}
+
+// Eight rows of the weights; rows past the end repeat the last one and are not written out.
+struct FixedRowsView {
+  const uint8_t* codes[kFixedRows];
+  const uint8_t* scales[kFixedRows];
+  int64_t blocks;
+
+  FixedRowsView(const FixedMatmulArgs& a, int64_t row0) : blocks(a.weight.cols / kMxfp4BlockSize) {
+    for (int r = 0; r < kFixedRows; ++r) {
+      const int64_t row = row0 + r < a.row_end ? row0 + r : a.row_end - 1;
+      codes[r] = a.weight.data + row * a.weight.RowBytes();
+      scales[r] = a.weight.scales + row * blocks;
+    }
+  }
+
+  // out[b] = scales of block first + b; those past the end are never multiplied by anything but 0.
+  void LoadScales(int64_t first, Vec* out) const {
+    const uint8_t* at[kFixedRows];
+    for (int r = 0; r < kFixedRows; ++r) at[r] = scales[r] + first;
+    const int64_t left = blocks - first;
+    ScalesOfRows(at, left < kScaleBlocks ? static_cast<int>(left) : kScaleBlocks, out);
+  }
+};
+
+// sum += the group's two blocks, the first one first.
+inline Vec AddGroup(const FixedSums* rows, const float* x_scales, const Vec* w_scales, Vec sum) {
+  Vec block0, block1;
+  SumsOfRows(rows, &block0, &block1);
+  sum = MulAdd(Mul(block0, Set(x_scales[0])), w_scales[0], sum);
+  return MulAdd(Mul(block1, Set(x_scales[1])), w_scales[1], sum);
+}
+
+void StoreFixedRows(const FixedMatmulArgs& a, int64_t row0, int token, Vec sum) {
+  alignas(64) float values[kFixedRows];
+  Store(values, sum);
+  const int rows = a.row_end - row0 < kFixedRows ? static_cast<int>(a.row_end - row0) : kFixedRows;
+  float* out = a.out + token * a.out_stride + row0 - a.row_begin;
+  for (int r = 0; r < rows; ++r) {
+    out[r] = a.bias ? values[r] + Bf16ToFloat(a.bias[row0 + r]) : values[r];
+  }
+}
+
+void FixedOneToken(const FixedMatmulArgs& a) {
+  const int64_t row_blocks = FixedBlocks(a.weight.cols);
+  const int64_t at = a.x_rows ? a.x_rows[0] : 0;
+  const int16_t* x = a.x.integers + at * row_blocks * kFixedBlockSize;
+  const float* x_scales = a.x.scales + at * row_blocks;
+  for (int64_t row0 = a.row_begin; row0 < a.row_end; row0 += kFixedRows) {
+    const FixedRowsView w(a, row0);
+    Vec scales[kScaleBlocks];
+    Vec sum = Set(0);
+    for (int64_t group = 0; group < row_blocks / kFixedGroup; ++group) {
+      const int64_t block = group * kFixedGroup;
+      if (block % kScaleBlocks == 0) w.LoadScales(block, scales);
+      const FixedInputs inputs = LoadInputs(x + block * kFixedBlockSize);
+      FixedSums sums[kFixedRows];
+      for (int r = 0; r < kFixedRows; ++r) {
+        // A tile is eight short runs, which hardware prefetchers do not follow.
+        if (group % 2 == 0) {
+          __builtin_prefetch(
+              w.codes[r] + block * kMxfp4BlockBytes + kFixedRows * a.weight.RowBytes(), 0, 2);
+        }
+        sums[r] = MultiplyGroup(DecodeGroupOf(w.codes[r], group, w.blocks), inputs);
+      }
+      sum = AddGroup(sums, x_scales + block, scales + block % kScaleBlocks, sum);
+    }
+    StoreFixedRows(a, row0, 0, sum);
+  }
+}
+
+void FixedTile(const FixedMatmulArgs& a, int64_t row0, int first_token, int tokens) {
+  const int64_t row_blocks = FixedBlocks(a.weight.cols);
+  const int64_t groups = row_blocks / kFixedGroup;
+  const FixedRowsView w(a, row0);
+  FixedWeights tile[kFixedTileGroups][kFixedRows];
+  Vec scales[kFixedTileGroups * kFixedGroup];
+  Vec sums[kFixedTileTokens];
+  for (int t = 0; t < tokens; ++t) sums[t] = Set(0);
+  for (int64_t group0 = 0; group0 < groups; group0 += kFixedTileGroups) {
+    const int64_t left = groups - group0;
+    const int n = left < kFixedTileGroups ? static_cast<int>(left) : kFixedTileGroups;
+    for (int g = 0; g < n; ++g) {
+      const int64_t block = (group0 + g) * kFixedGroup;
+      if (g * kFixedGroup % kScaleBlocks == 0) w.LoadScales(block, scales + g * kFixedGroup);
+      for (int r = 0; r < kFixedRows; ++r) {
+        tile[g][r] = DecodeGroupOf(w.codes[r], group0 + g, w.blocks);
+      }
+    }
+    for (int t = 0; t < tokens; ++t) {
+      const int64_t at = a.x_rows ? a.x_rows[first_token + t] : first_token + t;
+      const int64_t block0 = group0 * kFixedGroup;
+      const int16_t* x = a.x.integers + (at * row_blocks + block0) * kFixedBlockSize;
+      const float* x_scales = a.x.scales + at * row_blocks + block0;
+      Vec sum = sums[t];
+      for (int g = 0; g < n; ++g) {
+        const FixedInputs inputs = LoadInputs(x + g * kFixedGroup * kFixedBlockSize);
+        FixedSums rows[kFixedRows];
+        for (int r = 0; r < kFixedRows; ++r) rows[r] = MultiplyGroup(tile[g][r], inputs);
+        sum = AddGroup(rows, x_scales + g * kFixedGroup, scales + g * kFixedGroup, sum);
+      }
+      sums[t] = sum;
+    }
+  }
+  for (int t = 0; t < tokens; ++t) StoreFixedRows(a, row0, first_token + t, sums[t]);
+}
+
+void MatmulFixed(const FixedMatmulArgs& a) {
+  if (a.tokens == 1) return FixedOneToken(a);
+  for (int first = 0; first < a.tokens; first += kFixedTileTokens) {
+    const int tokens = a.tokens - first < kFixedTileTokens ? a.tokens - first : kFixedTileTokens;
+    for (int64_t row = a.row_begin; row < a.row_end; row += kFixedRows) {
+      FixedTile(a, row, first, tokens);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace motet
