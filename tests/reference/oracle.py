@@ -48,7 +48,7 @@ def _fixed_point(x: Any) -> Any:
 
     blocks = x.double().unflatten(-1, (-1, 32))
     _, exponent = torch.frexp(blocks.abs().amax(-1, keepdim=True))  # largest < 2^exponent
-    step = torch.ldexp(torch.ones((), dtype=torch.float64), exponent - 14)
+    step = torch.ldexp(torch.ones_like(blocks[..., :1]), exponent - 14)
     return (torch.round(blocks / step) * step).flatten(-2).float()
 
 
