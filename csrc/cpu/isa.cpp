@@ -29,8 +29,12 @@ std::vector<const KernelTable*> RunnableKernels() {
     return std::find(features.begin(), features.end(), std::pair{std::string(feature), true}) !=
            features.end();
   };
+  const bool avx2 = Avx2Kernels() && has("avx2") && has("fma") && has("f16c");
+  const bool avx512 = avx2 && has("avx512f") && has("avx512bw") && has("avx512vl");
   std::vector<const KernelTable*> tables;
-  if (Avx2Kernels() && has("avx2") && has("fma") && has("f16c")) tables.push_back(Avx2Kernels());
+  if (avx512 && has("avx512vnni")) tables.push_back(Avx512VnniKernels());
+  if (avx512) tables.push_back(Avx512Kernels());
+  if (avx2) tables.push_back(Avx2Kernels());
   tables.push_back(PortableKernels());
   return tables;
 }

@@ -102,6 +102,8 @@ struct KernelTable {
 // Null where this build has no such kernels.
 const KernelTable* PortableKernels();
 const KernelTable* Avx2Kernels();
+const KernelTable* Avx512Kernels();      // F, BW, VL
+const KernelTable* Avx512VnniKernels();  // those and VNNI
 
 inline constexpr int64_t kMaxHeadDim = 256;
 

@@ -12,6 +12,7 @@
 #include "cpu/kernels/elementwise.inl"
 #include "cpu/kernels/matmul.inl"
 #include "cpu/kernels/matmul_fixed.inl"
+#include "cpu/kernels/quantize.inl"
 
 namespace motet {
 

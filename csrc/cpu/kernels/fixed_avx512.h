@@ -1,0 +1,35 @@
+// What AVX-512 kernels need to know about fixed-point rows: the order of a block's integers and
+// the dot product of pairs.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+#include <cstring>
+
+#include "base/fixed.h"
+#include "base/mxfp4.h"
+
+namespace motet {
+namespace {
+
+// Pair 4 j + i of a block is columns 8 j + i and 8 j + i + 4, see matmul_fixed_avx512.inl.
+inline int FixedIndex(int k) {
+  const int block = k / kFixedBlockSize, column = k % kFixedBlockSize;
+  return block * kFixedBlockSize + 2 * (column / 8 * 4 + column % 4) + column % 8 / 4;
+}
+
+// What a sum of integer products has to be multiplied by: codes are taken as twice their value.
+constexpr float kFixedSumScale = 0.5f;
+
+// sum += a0 b0 + a1 b1 in each 32-bit lane.
+inline __m512i Dot(__m512i sum, __m512i a, __m512i b) {
+#ifdef __AVX512VNNI__
+  return _mm512_dpwssd_epi32(sum, a, b);
+#else
+  return _mm512_add_epi32(sum, _mm512_madd_epi16(a, b));
+#endif
+}
+
+}  // namespace
+}  // namespace motet

@@ -1,7 +1,0 @@
-#include "cpu/kernels/kernels.h"
-
-namespace motet {
-
-const KernelTable* Avx2Kernels() { return nullptr; }
-
-}  // namespace motet

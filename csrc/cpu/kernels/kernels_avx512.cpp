@@ -1,0 +1,26 @@
+// Includes before the kernels: only headers whose functions have internal linkage, since this file
+// may be compiled with flags that other files are not.
+#include <cstdint>
+#include <cstring>
+
+#include "cpu/kernels/fixed_avx512.h"
+#include "cpu/kernels/kernels.h"
+#include "cpu/kernels/vec_avx2.h"
+
+// The kernels are written against the headers above.
+#include "cpu/kernels/attention.inl"
+#include "cpu/kernels/elementwise.inl"
+#include "cpu/kernels/matmul.inl"
+#include "cpu/kernels/matmul_fixed_avx512.inl"
+#include "cpu/kernels/quantize.inl"
+
+namespace motet {
+
+const KernelTable* Avx512Kernels() {
+  static constexpr KernelTable kTable = {"avx512",        Matmul, MatmulFixed, QuantizeFixed,
+                                         RmsNorm,         Rope,   Swiglu,      Attention<uint16_t>,
+                                         Attention<float>};
+  return &kTable;
+}
+
+}  // namespace motet

@@ -1,0 +1,49 @@
+// Floats to fixed point, see base/fixed.h. The order of integers is the instruction set's own.
+
+namespace motet {
+namespace {
+
+// Writes block `block` of a row of fixed-point values from `n` <= 32 floats.
+void QuantizeBlock(const float* x, int n, int64_t block, int16_t* integers, float* scales) {
+  alignas(64) float values[kFixedBlockSize] = {};
+  std::memcpy(values, x, sizeof(float) * n);
+  Vec top = Set(0), poison = Set(0);
+  for (int i = 0; i < kFixedBlockSize; i += 8) {
+    const Vec v = Load(values + i);
+    top = Max(top, Max(v, Sub(Set(0), v)));
+    poison = MulAdd(v, Set(0), poison);  // 0, or NaN where there is a NaN or an infinity
+  }
+  const bool finite = ReduceAdd(poison) == 0;
+  const float largest = ReduceMax(top);
+  uint32_t bits;
+  std::memcpy(&bits, &largest, sizeof bits);
+  const uint32_t exponent = finite ? bits >> 23 : 0;
+  // Below 2^-100 a block is as good as zero; its scale must not become subnormal.
+  const uint32_t shifted = (exponent > 27 ? exponent : 27) - (kFixedBits - 1);
+  const uint32_t inverse_bits = (254 - shifted) << 23, scale_bits = shifted << 23;
+  float inverse, scale;
+  std::memcpy(&inverse, &inverse_bits, sizeof inverse);
+  std::memcpy(&scale, &scale_bits, sizeof scale);
+  scales[block] = finite ? scale * kFixedSumScale : __builtin_nanf("");
+  int16_t* group = integers + block / kFixedGroup * kFixedGroup * kFixedBlockSize;
+  const int first = static_cast<int>(block % kFixedGroup) * kFixedBlockSize;
+  const Vec factor = Set(finite ? inverse : 0);
+  for (int i = 0; i < kFixedBlockSize; i += 8) {
+    Store(values + i, Round(Mul(Load(values + i), factor)));
+  }
+  for (int i = 0; i < kFixedBlockSize; ++i) {
+    group[FixedIndex(first + i)] = finite ? static_cast<int16_t>(values[i]) : 0;
+  }
+}
+
+void QuantizeFixed(const QuantizeArgs& a) {
+  const int64_t blocks = FixedBlocks(a.size);
+  for (int64_t b = 0; b < blocks; ++b) {
+    const int64_t left = a.size - b * kFixedBlockSize;
+    const int n = left <= 0 ? 0 : left < kFixedBlockSize ? static_cast<int>(left) : kFixedBlockSize;
+    QuantizeBlock(a.x + b * kFixedBlockSize, n, b, a.integers, a.scales);
+  }
+}
+
+}  // namespace
+}  // namespace motet
