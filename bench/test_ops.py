@@ -54,7 +54,7 @@ def test_matmul_mxfp4(
     scales = rng.integers(117, 130, (rows, HIDDEN // 32), dtype=np.uint8)
     x = rng.standard_normal((tokens, HIDDEN), dtype=np.float32)
     measure(
-        lambda: _core.ops.matmul_fixed(isa, x, blocks, scales),
+        lambda: _core.ops.matmul_fixed_mxfp4(isa, x, blocks, scales),
         bytes=blocks.nbytes + scales.nbytes + x.nbytes + 4 * tokens * rows,
         flops=2 * tokens * rows * HIDDEN,
     )

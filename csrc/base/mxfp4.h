@@ -27,4 +27,12 @@ inline constexpr float kE2m1[16] = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.
   return value;
 }
 
+// 1 / Mxfp4Scale(scale) for 1 <= scale < 254.
+[[maybe_unused]] static inline float InverseScale(uint8_t scale) {
+  const uint32_t bits = static_cast<uint32_t>(254 - scale) << 23;
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
 }  // namespace motet

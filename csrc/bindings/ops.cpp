@@ -56,13 +56,15 @@ Floats MatmulRows(const KernelTable& table, const WeightMatrix& w, const Floats&
   return out;
 }
 
+WeightMatrix Bf16Matrix(const Bits& weight) {
+  Expect(weight.ndim() == 2, "weight [rows, cols]");
+  return {WeightFormat::kBf16, reinterpret_cast<const uint8_t*>(weight.data()), nullptr,
+          weight.shape(0), weight.shape(1)};
+}
+
 Floats MatmulBf16(const std::string& isa, const Floats& x, const Bits& weight,
                   const std::optional<Bits>& bias) {
-  Expect(weight.ndim() == 2, "weight [rows, cols]");
-  return MatmulRows(Table(isa),
-                    {WeightFormat::kBf16, reinterpret_cast<const uint8_t*>(weight.data()), nullptr,
-                     weight.shape(0), weight.shape(1)},
-                    x, bias);
+  return MatmulRows(Table(isa), Bf16Matrix(weight), x, bias);
 }
 
 WeightMatrix Mxfp4Matrix(const Bytes& blocks, const Bytes& scales) {
@@ -79,11 +81,9 @@ Floats MatmulMxfp4(const std::string& isa, const Floats& x, const Bytes& blocks,
   return MatmulRows(Table(isa), Mxfp4Matrix(blocks, scales), x, bias);
 }
 
-// Quantises x as the experts' inputs are and multiplies.
-Floats MatmulFixed(const std::string& isa, const Floats& x, const Bytes& blocks,
-                   const Bytes& scales, const std::optional<Bits>& bias) {
-  const KernelTable& table = Table(isa);
-  const WeightMatrix w = Mxfp4Matrix(blocks, scales);
+// Quantises x as exact mode does and multiplies.
+Floats FixedRowsOf(const KernelTable& table, const WeightMatrix& w, const Floats& x,
+                   const std::optional<Bits>& bias) {
   Expect(x.ndim() == 2 && x.shape(1) == w.cols, "x [tokens, cols]");
   Expect(!bias || bias->size() == w.rows, "bias [rows]");
   const int64_t tokens = x.shape(0), row_blocks = FixedBlocks(w.cols);
@@ -102,11 +102,27 @@ Floats MatmulFixed(const std::string& isa, const Floats& x, const Bytes& blocks,
   const float* data = x.data();
   const py::gil_scoped_release release;
   for (int64_t t = 0; t < tokens; ++t) {
-    table.quantize({data + t * w.cols, w.cols, integers.data() + t * row_blocks * kFixedBlockSize,
+    table.quantize({data + t * w.cols, w.cols, w.format,
+                    integers.data() + t * row_blocks * kFixedBlockSize,
                     x_scales.data() + t * row_blocks});
   }
   table.matmul_fixed(args);
   return out;
+}
+
+Floats MatmulFixedMxfp4(const std::string& isa, const Floats& x, const Bytes& blocks,
+                        const Bytes& scales, const std::optional<Bits>& bias) {
+  return FixedRowsOf(Table(isa), Mxfp4Matrix(blocks, scales), x, bias);
+}
+
+// `scales` are those of the weights as integers, see base/fixed.h.
+Floats MatmulFixedBf16(const std::string& isa, const Floats& x, const Bits& weight,
+                       const Bytes& scales, const std::optional<Bits>& bias) {
+  WeightMatrix w = Bf16Matrix(weight);
+  Expect(scales.ndim() == 2 && scales.shape(0) == w.rows && scales.shape(1) == w.ScaleCols(),
+         "scales [rows, ceil(cols/32)]");
+  w.scales = scales.data();
+  return FixedRowsOf(Table(isa), w, x, bias);
 }
 
 Floats RmsNorm(const std::string& isa, const Floats& x, const Bits& weight, float eps) {
@@ -177,7 +193,9 @@ void BindOps(py::module_& m) {
   ops.def("matmul_bf16", &MatmulBf16, "isa"_a, "x"_a, "weight"_a, "bias"_a = py::none());
   ops.def("matmul_mxfp4", &MatmulMxfp4, "isa"_a, "x"_a, "blocks"_a, "scales"_a,
           "bias"_a = py::none());
-  ops.def("matmul_fixed", &MatmulFixed, "isa"_a, "x"_a, "blocks"_a, "scales"_a,
+  ops.def("matmul_fixed_bf16", &MatmulFixedBf16, "isa"_a, "x"_a, "weight"_a, "scales"_a,
+          "bias"_a = py::none());
+  ops.def("matmul_fixed_mxfp4", &MatmulFixedMxfp4, "isa"_a, "x"_a, "blocks"_a, "scales"_a,
           "bias"_a = py::none());
   ops.def("rms_norm", &RmsNorm, "isa"_a, "x"_a, "weight"_a, "eps"_a);
   ops.def("rope", &Rope, "isa"_a, "x"_a, "cos"_a, "sin"_a);

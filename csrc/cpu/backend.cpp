@@ -26,21 +26,30 @@ CpuBackend::CpuBackend(const ModelConfig& config, Precision precision, int threa
       pair_of_choice_(max_tokens * config.experts_per_token),
       pair_token_(max_tokens * config.experts_per_token),
       expert_begin_(config.num_experts + 1),
-      fixed_inputs_(fixed_experts() ? max_tokens : 0, config.hidden_size),
-      fixed_activations_(fixed_experts() ? max_tokens * config.experts_per_token : 0,
+      fixed_inputs_(fixed() ? max_tokens : 0, std::max(config.hidden_size, config.QuerySize())),
+      fixed_activations_(fixed() ? max_tokens * config.experts_per_token : 0,
                          config.intermediate_size),
-      activations_(
-          fixed_experts() ? 0 : max_tokens * config.experts_per_token * config.intermediate_size) {
+      activations_(fixed() ? 0 : max_tokens * config.experts_per_token * config.intermediate_size) {
   used_experts_.reserve(config.num_experts);
 }
 
 int64_t CpuBackend::bytes() const {
   return fixed_inputs_.bytes() + fixed_activations_.bytes() +
-         static_cast<int64_t>(activations_.size() * sizeof(float));
+         static_cast<int64_t>(activations_.size() * sizeof(float) + dense_scales_.size());
+}
+
+void CpuBackend::Quantize(const float* x, int64_t size, WeightFormat weights, int tokens) {
+  pool_.ParallelFor(tokens, [&](int64_t t) {
+    const FixedRows row = fixed_inputs_.Row(t, size);
+    kernels_.quantize({x + t * size, size, weights, row.integers, row.scales});
+  });
 }
 
 template <int N>
-void CpuBackend::Matmuls(const MatmulOp (&ops)[N], int tokens) {
+void CpuBackend::Matmuls(const MatmulOp (&ops)[N], const float* x, int tokens) {
+  const int64_t cols = ops[0].weight.cols;
+  if (fixed()) Quantize(x, cols, ops[0].weight.format, tokens);
+  const FixedRows fixed_x = fixed_inputs_.Row(0, cols);
   int64_t tasks = 0;
   for (const MatmulOp& op : ops) tasks += Tasks(op.weight.rows);
   pool_.ParallelFor(tasks, [&](int64_t task) {
@@ -48,8 +57,14 @@ void CpuBackend::Matmuls(const MatmulOp (&ops)[N], int tokens) {
     while (task >= Tasks(op->weight.rows)) task -= Tasks((op++)->weight.rows);
     const int64_t begin = task * kTaskRows;
     const int64_t end = std::min(begin + kTaskRows, op->weight.rows);
-    kernels_.matmul({op->weight, op->bias, begin, end, tokens, op->x, op->weight.cols, nullptr,
-                     op->out + begin, op->weight.rows});
+    float* out = op->out + begin;
+    if (fixed()) {
+      kernels_.matmul_fixed(
+          {op->weight, op->bias, begin, end, tokens, fixed_x, nullptr, out, op->weight.rows});
+    } else {
+      kernels_.matmul(
+          {op->weight, op->bias, begin, end, tokens, x, cols, nullptr, out, op->weight.rows});
+    }
   });
 }
 
@@ -114,10 +129,9 @@ void CpuBackend::Qkv(const QkvArgs& args) {
   pool_.ParallelFor(tokens, [&](int64_t t) {
     Norm(args.x + t * hidden, w.input_norm, args.normed + t * hidden);
   });
-  Matmuls({{w.q_proj, w.q_bias, args.normed, args.q},
-           {w.k_proj, w.k_bias, args.normed, args.k},
-           {w.v_proj, w.v_bias, args.normed, args.v}},
-          tokens);
+  Matmuls(
+      {{w.q_proj, w.q_bias, args.q}, {w.k_proj, w.k_bias, args.k}, {w.v_proj, w.v_bias, args.v}},
+      args.normed, tokens);
   pool_.ParallelFor(tokens, [&](int64_t t) {
     const float* cos = args.cos + t * dim / 2;
     const float* sin = args.sin + t * dim / 2;
@@ -151,7 +165,7 @@ void CpuBackend::Attention(const AttentionOpArgs& args) {
 
 void CpuBackend::OutProj(const OutProjArgs& args) {
   const int64_t hidden = config_.hidden_size;
-  Matmuls({{args.layer->o_proj, args.layer->o_bias, args.in, args.projected}},
+  Matmuls({{args.layer->o_proj, args.layer->o_bias, args.projected}}, args.in,
           args.tokens.num_tokens);
   for (int64_t i = 0; i < args.tokens.num_tokens * hidden; ++i) args.x[i] += args.projected[i];
 }
@@ -161,7 +175,7 @@ void CpuBackend::LmHead(const LmHeadArgs& args) {
   for (int i = 0; i < args.num_rows; ++i) {
     Norm(args.x + args.rows[i] * hidden, args.norm, args.normed + i * hidden);
   }
-  Matmuls({{args.weight, nullptr, args.normed, args.logits}}, args.num_rows);
+  Matmuls({{args.weight, nullptr, args.logits}}, args.normed, args.num_rows);
 }
 
 }  // namespace motet

@@ -11,27 +11,32 @@
 
 namespace motet {
 
-// Fixed-point rows of `size` values.
-struct FixedBuffer {
+// Room for fixed-point rows of up to `size` values.
+class FixedBuffer {
+ public:
   FixedBuffer(int64_t rows, int64_t size)
-      : blocks(FixedBlocks(size)),
-        integers(rows * blocks * kFixedBlockSize),
-        scales(rows * blocks) {}
+      : integers_(rows * FixedBlocks(size) * kFixedBlockSize), scales_(rows * FixedBlocks(size)) {}
 
-  FixedRows Row(int64_t i) {
-    return {integers.data() + i * blocks * kFixedBlockSize, scales.data() + i * blocks};
+  // Row i and those after it, where rows have `size` values.
+  FixedRows Row(int64_t i, int64_t size) {
+    const int64_t block = i * FixedBlocks(size);
+    return {integers_.data() + block * kFixedBlockSize, scales_.data() + block};
   }
-  int64_t bytes() const { return static_cast<int64_t>(integers.size() * 2 + scales.size() * 4); }
+  int64_t bytes() const { return static_cast<int64_t>(integers_.size() * 2 + scales_.size() * 4); }
 
-  int64_t blocks;
-  std::vector<int16_t> integers;
-  std::vector<float> scales;
+ private:
+  std::vector<int16_t> integers_;
+  std::vector<float> scales_;
 };
 
 class CpuBackend {
  public:
   // `max_tokens` is the most tokens that an op will be given.
   CpuBackend(const ModelConfig& config, Precision precision, int threads, int64_t max_tokens);
+
+  // Finds what the weights' products need beforehand and keeps it; `weights` refer to it from then
+  // on. Throws CheckpointError for weights that are not finite.
+  void Prepare(Weights& weights);
 
   void Embed(const EmbedArgs& args);
   void Rotary(const RotaryArgs& args);
@@ -42,7 +47,7 @@ class CpuBackend {
   void Moe(const MoeArgs& args);
   void LmHead(const LmHeadArgs& args);
 
-  int64_t bytes() const;  // of scratch memory
+  int64_t bytes() const;  // of scratch memory and of what Prepare keeps
   const KernelTable& kernels() const { return kernels_; }
   int threads() const { return pool_.size(); }
 
@@ -50,12 +55,13 @@ class CpuBackend {
   struct MatmulOp {
     WeightMatrix weight;
     Bf16Vector bias;
-    const float* x;  // [tokens, cols]
-    float* out;      // [tokens, rows]
+    float* out;  // [tokens, rows]
   };
-  // The products of one step share a loop over all their rows.
+  // Products of the same x [tokens, cols], which share a loop over all their rows.
   template <int N>
-  void Matmuls(const MatmulOp (&ops)[N], int tokens);
+  void Matmuls(const MatmulOp (&ops)[N], const float* x, int tokens);
+  // x [tokens, size] -> fixed_inputs_, for weights of a format.
+  void Quantize(const float* x, int64_t size, WeightFormat weights, int tokens);
   void Norm(const float* x, Bf16Vector weight, float* out);
   void GroupByExpert(const MoeArgs& args);
   // Calls body(expert, first pair, pairs, first row) for each tile of each expert in use.
@@ -68,8 +74,8 @@ class CpuBackend {
               int64_t row_end);
   void Down(const MoeArgs& args, int64_t expert, int64_t pair0, int64_t pairs, int64_t row,
             int64_t row_end);
-  // Whether the experts' inputs are fixed-point.
-  bool fixed_experts() const { return precision_ == Precision::kExact && config_.experts_mxfp4; }
+  // Whether products are of fixed-point numbers.
+  bool fixed() const { return precision_ == Precision::kExact; }
 
   ModelConfig config_;
   Precision precision_;
@@ -80,9 +86,10 @@ class CpuBackend {
   std::vector<int32_t> pair_token_;      // [T * experts_per_token]
   std::vector<int32_t> expert_begin_;    // [experts + 1] first pair
   std::vector<int32_t> used_experts_;    // those with pairs
-  FixedBuffer fixed_inputs_;             // [T, hidden]
+  FixedBuffer fixed_inputs_;             // [T, hidden] or [T, heads * head_dim]
   FixedBuffer fixed_activations_;        // [pairs, intermediate]
-  std::vector<float> activations_;       // [pairs, intermediate] where the experts are not fixed
+  std::vector<float> activations_;       // [pairs, intermediate] where products are of floats
+  std::vector<uint8_t> dense_scales_;    // of the bf16 matrices, one after the other
 };
 
 static_assert(Backend<CpuBackend>);

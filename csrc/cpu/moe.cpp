@@ -92,23 +92,23 @@ void CpuBackend::GateUp(const MoeArgs& args, int64_t expert, int64_t pair0, int6
   for (int64_t p = pair0; p < pair0 + pairs; p += kTileTokens) {
     const int count = static_cast<int>(std::min<int64_t>(kTileTokens, pair0 + pairs - p));
     const int32_t* rows = pair_token_.data() + p;
-    if (fixed_experts()) {
-      kernels_.matmul_fixed(
-          {weight, bias, row, row_end, count, fixed_inputs_.Row(0), rows, gate_up, kGateUpRows});
+    if (fixed()) {
+      kernels_.matmul_fixed({weight, bias, row, row_end, count, fixed_inputs_.Row(0, hidden), rows,
+                             gate_up, kGateUpRows});
     } else {
       kernels_.matmul(
           {weight, bias, row, row_end, count, args.normed, hidden, rows, gate_up, kGateUpRows});
     }
     for (int i = 0; i < count; ++i) {
       const float* in = gate_up + i * kGateUpRows;
-      if (!fixed_experts()) {
+      if (!fixed()) {
         kernels_.swiglu({in, activations_.data() + (p + i) * inter + row / 2, outputs, limit});
         continue;
       }
       kernels_.swiglu({in, activations, outputs, limit});
-      const FixedRows out = fixed_activations_.Row(p + i);
-      kernels_.quantize(
-          {activations, outputs, out.integers + row / 2, out.scales + row / 2 / kFixedBlockSize});
+      const FixedRows out = fixed_activations_.Row(p + i, inter);
+      kernels_.quantize({activations, outputs, weight.format, out.integers + row / 2,
+                         out.scales + row / 2 / kFixedBlockSize});
     }
   }
 }
@@ -120,9 +120,9 @@ void CpuBackend::Down(const MoeArgs& args, int64_t expert, int64_t pair0, int64_
   const Bf16Vector bias = args.layer->down_bias + expert * hidden;
   const int count = static_cast<int>(pairs);
   float* out = args.expert_out + pair0 * hidden + row;
-  if (fixed_experts()) {
-    kernels_.matmul_fixed(
-        {weight, bias, row, row_end, count, fixed_activations_.Row(pair0), nullptr, out, hidden});
+  if (fixed()) {
+    kernels_.matmul_fixed({weight, bias, row, row_end, count, fixed_activations_.Row(pair0, inter),
+                           nullptr, out, hidden});
   } else {
     kernels_.matmul({weight, bias, row, row_end, count, activations_.data() + pair0 * inter, inter,
                      nullptr, out, hidden});
@@ -133,11 +133,8 @@ void CpuBackend::Moe(const MoeArgs& args) {
   const int64_t hidden = config_.hidden_size;
   const int64_t k = config_.experts_per_token;
   GroupByExpert(args);
-  if (fixed_experts()) {
-    pool_.ParallelFor(args.tokens.num_tokens, [&](int64_t t) {
-      const FixedRows out = fixed_inputs_.Row(t);
-      kernels_.quantize({args.normed + t * hidden, hidden, out.integers, out.scales});
-    });
+  if (fixed()) {
+    Quantize(args.normed, hidden, args.layer->gate_up.first.format, args.tokens.num_tokens);
   }
   ForExpertTiles(2 * config_.intermediate_size, kGateUpRows,
                  [&](int64_t expert, int64_t pair0, int64_t pairs, int64_t row, int64_t row_end) {

@@ -69,7 +69,9 @@ Engine::Engine(const ModelConfig& config, const TensorMap& tensors, const Engine
                   config_.sliding_window, cache_plan_.full_pages, cache_plan_.sliding_pages}),
       plan_(kMaxStepTokens, LogitRows(options_)),
       sample_scratch_(config_.vocab_size),
-      owner_(getpid()) {}
+      owner_(getpid()) {
+  backend_.Prepare(weights_);
+}
 
 Engine::~Engine() = default;
 

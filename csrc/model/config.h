@@ -8,7 +8,7 @@
 namespace motet {
 
 enum class Precision {
-  kExact,  // inputs of MXFP4 products in 15-bit fixed point, cache in half precision
+  kExact,  // matrix products in fixed point (base/fixed.h), cache in half precision
   kF32,    // nothing rounded, cache in float32: slow, proves the maths
 };
 

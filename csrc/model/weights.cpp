@@ -110,6 +110,27 @@ ExpertMatrices Weights::BindExperts(const std::string& name, const ModelConfig& 
            rows, cols}};
 }
 
+std::vector<Weights::DenseMatrix> Weights::DenseMatrices() {
+  std::vector<DenseMatrix> all;
+  const auto experts = [&](const std::string& name, ExpertMatrices& matrices, int64_t count) {
+    if (matrices.first.format == WeightFormat::kBf16) {
+      all.push_back({name, &matrices.first, count});
+    }
+  };
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const std::string p = LayerPrefix(static_cast<int64_t>(i));
+    LayerWeights& layer = layers[i];
+    all.push_back({p + "self_attn.q_proj.weight", &layer.q_proj, 1});
+    all.push_back({p + "self_attn.k_proj.weight", &layer.k_proj, 1});
+    all.push_back({p + "self_attn.v_proj.weight", &layer.v_proj, 1});
+    all.push_back({p + "self_attn.o_proj.weight", &layer.o_proj, 1});
+    experts(p + "mlp.experts.gate_up_proj", layer.gate_up, layer.router.rows);
+    experts(p + "mlp.experts.down_proj", layer.down, layer.router.rows);
+  }
+  all.push_back({"lm_head.weight", &lm_head, 1});
+  return all;
+}
+
 Weights::Weights(const ModelConfig& config, const TensorMap& tensors,
                  const std::function<void(double)>& progress) {
   for (const WeightSlot& slot : WeightSlots(config)) CheckSlot(slot, Find(tensors, slot.name));

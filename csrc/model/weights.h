@@ -67,6 +67,14 @@ class Weights {
   Bf16Vector final_norm;  // [hidden]
   WeightMatrix lm_head;   // [vocab, hidden]
 
+  // bf16 matrices that hidden states are multiplied by; not the router's, which stays in float.
+  struct DenseMatrix {
+    std::string name;
+    WeightMatrix* matrix;
+    int64_t count;  // so many follow each other: experts
+  };
+  std::vector<DenseMatrix> DenseMatrices();
+
  private:
   ExpertMatrices BindExperts(const std::string& name, const ModelConfig& config,
                              const TensorMap& tensors, int64_t rows, int64_t cols);

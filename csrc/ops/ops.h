@@ -110,7 +110,8 @@ struct LmHeadArgs {
 };
 
 template <class B>
-concept Backend = requires(B backend) {
+concept Backend = requires(B backend, Weights& weights) {
+  backend.Prepare(weights);
   backend.Embed(EmbedArgs{});
   backend.Rotary(RotaryArgs{});
   backend.Qkv(QkvArgs{});

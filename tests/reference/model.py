@@ -18,6 +18,7 @@ import numpy.typing as npt
 Float = npt.NDArray[np.floating[Any]]
 
 # e2m1: the sign in bit 3, two bits of exponent, one of mantissa.
+MXFP4_INPUT_BITS, BF16_BITS = 14, 13  # of magnitudes in fixed point; inputs and weights the latter
 E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
 
 
@@ -25,7 +26,7 @@ class ReferenceModel:
     """One checkpoint, read by the few lines at this file's end, none of them the engine's.
 
     `exact` rounds what motet's exact mode rounds: keys after RoPE and values to half precision, the
-    inputs of MXFP4 products to 15-bit fixed point. Everything else stays in `dtype`.
+    inputs of products and dense weights to fixed point. Everything else stays in `dtype`.
     """
 
     def __init__(
@@ -47,8 +48,7 @@ class ReferenceModel:
             prefix = f"model.layers.{layer}."
             x = x + self.attention(layer, self.norm(x, prefix + "input_layernorm"))
             x = x + self.mlp(prefix + "mlp.", self.norm(x, prefix + "post_attention_layernorm"))
-        logits: Float = self.norm(x, "model.norm") @ self.weight("lm_head.weight").T
-        return logits
+        return self.dense(self.norm(x, "model.norm"), self.weight("lm_head.weight"))
 
     def norm(self, x: Float, name: str) -> Float:
         rms = np.sqrt((x * x).mean(-1, keepdims=True) + self.config["rms_norm_eps"])
@@ -117,14 +117,22 @@ class ReferenceModel:
             matrix = decode_mxfp4(
                 self.tensors[name + "_blocks"][expert], self.tensors[name + "_scales"][expert]
             ).astype(self.dtype)
-            x = fixed_point(x).astype(self.dtype) if self.exact else x
+            product = self.fixed(x, MXFP4_INPUT_BITS) @ matrix.T
         else:
-            matrix = bf16_values(self.tensors[name][expert]).astype(self.dtype).T
+            product = self.dense(x, bf16_values(self.tensors[name][expert]).astype(self.dtype).T)
         bias = bf16_values(self.tensors[name + "_bias"][expert]).astype(self.dtype)
-        return x @ matrix.T + bias
+        total: Float = product + bias
+        return total
 
     def linear(self, x: Float, name: str) -> Float:
-        return x @ self.weight(name + ".weight").T + self.weight(name + ".bias")
+        return self.dense(x, self.weight(name + ".weight")) + self.weight(name + ".bias")
+
+    def dense(self, x: Float, matrix: Float) -> Float:
+        product: Float = self.fixed(x, BF16_BITS) @ self.fixed(matrix, BF16_BITS).T
+        return product
+
+    def fixed(self, x: Float, bits: int) -> Float:
+        return fixed_point(x, bits).astype(self.dtype) if self.exact else x
 
     def weight(self, name: str) -> Float:
         return bf16_values(self.tensors[name]).astype(self.dtype)
@@ -160,12 +168,13 @@ def decode_mxfp4(
     return values.reshape(len(blocks), -1)
 
 
-def fixed_point(x: Float) -> npt.NDArray[np.float64]:
-    """[..., 32 B]: 32 values each as multiples of a power of two, the largest 2^13 to 2^14."""
-    blocks = np.asarray(x, np.float64).reshape(*x.shape[:-1], -1, 32)
+def fixed_point(x: Float, bits: int) -> npt.NDArray[np.float64]:
+    """32 values each as multiples of a power of two, the largest 2^(bits-1) to 2^bits of it."""
+    padded = np.pad(np.asarray(x, np.float64), [(0, 0)] * (x.ndim - 1) + [(0, -x.shape[-1] % 32)])
+    blocks = padded.reshape(*x.shape[:-1], -1, 32)
     _, exponent = np.frexp(np.abs(blocks).max(-1, keepdims=True))  # largest < 2^exponent
-    steps = np.rint(np.ldexp(blocks, 14 - exponent))
-    return np.ldexp(steps, exponent - 14).reshape(x.shape)
+    steps = np.rint(np.ldexp(blocks, bits - exponent))
+    return np.ldexp(steps, exponent - bits).reshape(padded.shape)[..., : x.shape[-1]]
 
 
 def bf16_values(bits: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

@@ -1,4 +1,4 @@
-// Fixed-point products of two MXFP4 blocks (a group) in AVX2 registers, eight rows side by side.
+// Fixed-point products of two blocks (a group) in AVX2 registers, eight rows side by side.
 // The same functions as fixed_portable.h. The lower 128-bit lane belongs to the first block.
 #pragma once
 
@@ -23,7 +23,7 @@ inline int FixedIndex(int i) {
 }
 
 struct FixedWeights {
-  __m256i words[4];  // twice the weights, times 256
+  __m256i words[4];
 };
 
 struct FixedInputs {
@@ -33,11 +33,12 @@ struct FixedInputs {
 // Four partial sums of the first block, four of the second.
 using FixedSums = __m256i;
 
-// Half, for the doubled codes, and the words' 256.
-constexpr float kFixedSumScale = 0.5f / 256;
+// An MXFP4 weight's value, before its scale, for an integer of 1: half, for the doubled codes, and
+// the 256 that DecodeMxfp4Group leaves in.
+constexpr float kMxfp4Unit = 0.5f / 256;
 
 // A look-up gives bytes; unpacking them into the upper half of words keeps their sign.
-inline FixedWeights DecodeGroup(const uint8_t* codes) {
+inline FixedWeights DecodeMxfp4Group(const uint8_t* codes) {
   const __m256i table = _mm256_setr_epi8(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12, 0,
                                          1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12);
   const __m256i nibble = _mm256_set1_epi8(15), zero = _mm256_setzero_si256();
@@ -49,13 +50,33 @@ inline FixedWeights DecodeGroup(const uint8_t* codes) {
            _mm256_unpacklo_epi8(zero, odd), _mm256_unpackhi_epi8(zero, odd)}};
 }
 
+// `scales` of the group's two blocks. Of each register's 32-bit lanes the lower halves are even
+// columns, the upper ones odd.
+inline FixedWeights DecodeBf16Group(const uint8_t* bits, const uint8_t* scales) {
+  const __m256i upper = _mm256_set1_epi32(static_cast<int>(0xFFFF0000));
+  __m256i even[4], odd[4];  // block, half of it
+  for (int i = 0; i < 4; ++i) {
+    const __m256 inverse = _mm256_set1_ps(InverseScale(scales[i / 2]));
+    const __m256i both = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bits) + i);
+    even[i] = _mm256_cvtps_epi32(
+        _mm256_mul_ps(_mm256_castsi256_ps(_mm256_slli_epi32(both, 16)), inverse));
+    odd[i] = _mm256_cvtps_epi32(
+        _mm256_mul_ps(_mm256_castsi256_ps(_mm256_and_si256(both, upper)), inverse));
+  }
+  const auto pack = [](__m256i first, __m256i second) {  // undoes the packing's order of lanes
+    return _mm256_permute4x64_epi64(_mm256_packs_epi32(first, second), 0xD8);
+  };
+  return {
+      {pack(even[0], even[2]), pack(even[1], even[3]), pack(odd[0], odd[2]), pack(odd[1], odd[3])}};
+}
+
 inline FixedInputs LoadInputs(const int16_t* integers) {
   const auto* p = reinterpret_cast<const __m256i*>(integers);
   return {{_mm256_loadu_si256(p), _mm256_loadu_si256(p + 1), _mm256_loadu_si256(p + 2),
            _mm256_loadu_si256(p + 3)}};
 }
 
-// 32 products of at most 2^14 * 12 * 256 stay below 2^31.
+// 32 products of at most 2^14 * 12 * 256, or 2^13 * 2^13 * 255/256, stay below 2^31.
 inline FixedSums MultiplyGroup(const FixedWeights& w, const FixedInputs& x) {
   const __m256i even = _mm256_add_epi32(_mm256_madd_epi16(w.words[0], x.words[0]),
                                         _mm256_madd_epi16(w.words[1], x.words[1]));

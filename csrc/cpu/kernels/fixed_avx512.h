@@ -19,8 +19,8 @@ inline int FixedIndex(int k) {
   return block * kFixedBlockSize + 2 * (column / 8 * 4 + column % 4) + column % 8 / 4;
 }
 
-// What a sum of integer products has to be multiplied by: codes are taken as twice their value.
-constexpr float kFixedSumScale = 0.5f;
+// An MXFP4 weight's value, before its scale, for an integer of 1.
+constexpr float kMxfp4Unit = 0.5f;
 
 // sum += a0 b0 + a1 b1 in each 32-bit lane.
 inline __m512i Dot(__m512i sum, __m512i a, __m512i b) {

@@ -1,4 +1,4 @@
-// Fixed-point products of two MXFP4 blocks (a group) in plain C++, eight rows side by side.
+// Fixed-point products of two blocks (a group) in plain C++, eight rows side by side.
 #pragma once
 
 #include <cstdint>
@@ -13,9 +13,9 @@ namespace {
 // Where value `i` of a group's 64 lives among its integers.
 int FixedIndex(int i) { return i; }
 
-// The codes of one row's group as integers, twice their value.
+// One row's group as integers.
 struct FixedWeights {
-  int8_t code[kFixedGroup * kFixedBlockSize];
+  int16_t integers[kFixedGroup * kFixedBlockSize];
 };
 
 struct FixedInputs {
@@ -27,14 +27,29 @@ struct FixedSums {
   int32_t block[kFixedGroup];
 };
 
-// What a sum of integer products has to be multiplied by to give the weights' own units.
-constexpr float kFixedSumScale = 0.5f;
+// An MXFP4 weight's value, before its scale, for an integer of 1.
+constexpr float kMxfp4Unit = 0.5f;
 
-FixedWeights DecodeGroup(const uint8_t* codes) {
+FixedWeights DecodeMxfp4Group(const uint8_t* codes) {
   FixedWeights w;
   for (int j = 0; j < kFixedGroup * kMxfp4BlockBytes; ++j) {
-    w.code[2 * j] = static_cast<int8_t>(2 * kE2m1[codes[j] & 15]);
-    w.code[2 * j + 1] = static_cast<int8_t>(2 * kE2m1[codes[j] >> 4]);
+    w.integers[2 * j] = static_cast<int16_t>(2 * kE2m1[codes[j] & 15]);
+    w.integers[2 * j + 1] = static_cast<int16_t>(2 * kE2m1[codes[j] >> 4]);
+  }
+  return w;
+}
+
+// `scales` of the group's two blocks.
+FixedWeights DecodeBf16Group(const uint8_t* bits, const uint8_t* scales) {
+  FixedWeights w;
+  for (int b = 0; b < kFixedGroup; ++b) {
+    const float inverse = InverseScale(scales[b]);
+    for (int i = 0; i < kFixedBlockSize; ++i) {
+      const int at = b * kFixedBlockSize + i;
+      uint16_t value;
+      std::memcpy(&value, bits + 2 * at, sizeof value);
+      w.integers[at] = static_cast<int16_t>(__builtin_nearbyintf(Bf16ToFloat(value) * inverse));
+    }
   }
   return w;
 }
@@ -45,7 +60,7 @@ FixedSums MultiplyGroup(const FixedWeights& w, const FixedInputs& x) {
   FixedSums sums{};
   for (int b = 0; b < kFixedGroup; ++b) {
     for (int i = 0; i < kFixedBlockSize; ++i) {
-      sums.block[b] += w.code[b * kFixedBlockSize + i] * x.integers[b * kFixedBlockSize + i];
+      sums.block[b] += w.integers[b * kFixedBlockSize + i] * x.integers[b * kFixedBlockSize + i];
     }
   }
   return sums;

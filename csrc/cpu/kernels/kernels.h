@@ -27,15 +27,16 @@ struct MatmulArgs {
   int64_t out_stride;     // floats
 };
 
-// x as fixed-point rows, see base/fixed.h.
+// x as a fixed-point row, see base/fixed.h.
 struct QuantizeArgs {
   const float* x;  // [size]
   int64_t size;
-  int16_t* integers;  // [FixedBlocks(size) * 32]
-  float* scales;      // [FixedBlocks(size)]; NaN for a block with a NaN or an infinity
+  WeightFormat weights;  // what it will be multiplied by
+  int16_t* integers;     // [FixedBlocks(size) * 32]
+  float* scales;         // [FixedBlocks(size)]; NaN for a block with a NaN or an infinity
 };
 
-// As MatmulArgs, for MXFP4 weights and fixed-point x.
+// As MatmulArgs, for fixed-point x and weights with scales.
 struct FixedMatmulArgs {
   WeightMatrix weight;
   Bf16Vector bias;  // [rows], or null

@@ -1,6 +1,6 @@
-// x · Wᵀ for MXFP4 weights and fixed-point x, eight rows at a time. Every output adds its blocks in
-// order, one float each, whatever the number of tokens: for one token codes are used as they are
-// decoded, for several a tile of them is decoded once and multiplied by all.
+// x · Wᵀ in fixed point, eight rows at a time. Every output adds its blocks in order, one float
+// each, whatever the number of tokens: for one token weights are used as they are decoded, for
+// several a tile of them is decoded once and multiplied by all.
 
 namespace motet {
 namespace {
@@ -10,27 +10,34 @@ constexpr int kScaleBlocks = 8;       // scales are laid out for so many blocks 
 constexpr int kFixedTileGroups = 8;   // decoded tile: 8 KiB, stays in the first-level cache
 constexpr int kFixedTileTokens = 64;  // running sums: 2 KiB
 
-// The last group of a row may be half a one: its missing block is all zeros.
-FixedWeights DecodeGroupOf(const uint8_t* row, int64_t group, int64_t blocks) {
-  const uint8_t* codes = row + group * kFixedGroup * kMxfp4BlockBytes;
-  if ((group + 1) * kFixedGroup <= blocks) return DecodeGroup(codes);
-  uint8_t padded[kFixedGroup * kMxfp4BlockBytes] = {};
-  std::memcpy(padded, codes, kMxfp4BlockBytes);
-  return DecodeGroup(padded);
-}
-
 // Eight rows of the weights; rows past the end repeat the last one and are not written out.
+template <WeightFormat Format>
 struct FixedRowsView {
-  const uint8_t* codes[kFixedRows];
+  static constexpr bool kIsMxfp4 = Format == WeightFormat::kMxfp4;
+  static constexpr int kGroupBytes =
+      kFixedGroup * (kIsMxfp4 ? kMxfp4BlockBytes : 2 * kFixedBlockSize);
+  const uint8_t* data[kFixedRows];
   const uint8_t* scales[kFixedRows];
-  int64_t blocks;
+  int64_t row_bytes, blocks;
 
-  FixedRowsView(const FixedMatmulArgs& a, int64_t row0) : blocks(a.weight.cols / kMxfp4BlockSize) {
+  FixedRowsView(const FixedMatmulArgs& a, int64_t row0)
+      : row_bytes(a.weight.RowBytes()), blocks(a.weight.ScaleCols()) {
     for (int r = 0; r < kFixedRows; ++r) {
       const int64_t row = row0 + r < a.row_end ? row0 + r : a.row_end - 1;
-      codes[r] = a.weight.data + row * a.weight.RowBytes();
+      data[r] = a.weight.data + row * row_bytes;
       scales[r] = a.weight.scales + row * blocks;
     }
+  }
+
+  FixedWeights Decode(int r, int64_t group) const {
+    const uint8_t* at = data[r] + group * kGroupBytes;
+    const uint8_t* scale = scales[r] + group * kFixedGroup;
+    if ((group + 1) * kGroupBytes <= row_bytes) return DecodeGroup(at, scale);
+    // The row ends within the group: the rest is zeros.
+    uint8_t padded[kGroupBytes] = {}, padded_scales[kFixedGroup] = {1, 1};
+    std::memcpy(padded, at, static_cast<size_t>(row_bytes - group * kGroupBytes));
+    std::memcpy(padded_scales, scale, static_cast<size_t>(blocks - group * kFixedGroup));
+    return DecodeGroup(padded, padded_scales);
   }
 
   // out[b] = scales of block first + b; those past the end are never multiplied by anything but 0.
@@ -39,6 +46,14 @@ struct FixedRowsView {
     for (int r = 0; r < kFixedRows; ++r) at[r] = scales[r] + first;
     const int64_t left = blocks - first;
     ScalesOfRows(at, left < kScaleBlocks ? static_cast<int>(left) : kScaleBlocks, out);
+  }
+
+ private:
+  static FixedWeights DecodeGroup(const uint8_t* at, const uint8_t* scale) {
+    if constexpr (kIsMxfp4)
+      return DecodeMxfp4Group(at);
+    else
+      return DecodeBf16Group(at, scale);
   }
 };
 
@@ -60,13 +75,14 @@ void StoreFixedRows(const FixedMatmulArgs& a, int64_t row0, int token, Vec sum) 
   }
 }
 
+template <WeightFormat Format>
 void FixedOneToken(const FixedMatmulArgs& a) {
   const int64_t row_blocks = FixedBlocks(a.weight.cols);
   const int64_t at = a.x_rows ? a.x_rows[0] : 0;
   const int16_t* x = a.x.integers + at * row_blocks * kFixedBlockSize;
   const float* x_scales = a.x.scales + at * row_blocks;
   for (int64_t row0 = a.row_begin; row0 < a.row_end; row0 += kFixedRows) {
-    const FixedRowsView w(a, row0);
+    const FixedRowsView<Format> w(a, row0);
     Vec scales[kScaleBlocks];
     Vec sum = Set(0);
     for (int64_t group = 0; group < row_blocks / kFixedGroup; ++group) {
@@ -76,11 +92,11 @@ void FixedOneToken(const FixedMatmulArgs& a) {
       FixedSums sums[kFixedRows];
       for (int r = 0; r < kFixedRows; ++r) {
         // A tile is eight short runs, which hardware prefetchers do not follow.
-        if (group % 2 == 0) {
-          __builtin_prefetch(
-              w.codes[r] + block * kMxfp4BlockBytes + kFixedRows * a.weight.RowBytes(), 0, 2);
+        const uint8_t* next = w.data[r] + kFixedRows * w.row_bytes + group * w.kGroupBytes;
+        for (int i = 0; i < w.kGroupBytes; i += 64) {
+          if (w.kGroupBytes >= 64 || group % 2 == 0) __builtin_prefetch(next + i, 0, 2);
         }
-        sums[r] = MultiplyGroup(DecodeGroupOf(w.codes[r], group, w.blocks), inputs);
+        sums[r] = MultiplyGroup(w.Decode(r, group), inputs);
       }
       sum = AddGroup(sums, x_scales + block, scales + block % kScaleBlocks, sum);
     }
@@ -88,10 +104,11 @@ void FixedOneToken(const FixedMatmulArgs& a) {
   }
 }
 
+template <WeightFormat Format>
 void FixedTile(const FixedMatmulArgs& a, int64_t row0, int first_token, int tokens) {
   const int64_t row_blocks = FixedBlocks(a.weight.cols);
   const int64_t groups = row_blocks / kFixedGroup;
-  const FixedRowsView w(a, row0);
+  const FixedRowsView<Format> w(a, row0);
   FixedWeights tile[kFixedTileGroups][kFixedRows];
   Vec scales[kFixedTileGroups * kFixedGroup];
   Vec sums[kFixedTileTokens];
@@ -103,7 +120,7 @@ void FixedTile(const FixedMatmulArgs& a, int64_t row0, int first_token, int toke
       const int64_t block = (group0 + g) * kFixedGroup;
       if (g * kFixedGroup % kScaleBlocks == 0) w.LoadScales(block, scales + g * kFixedGroup);
       for (int r = 0; r < kFixedRows; ++r) {
-        tile[g][r] = DecodeGroupOf(w.codes[r], group0 + g, w.blocks);
+        tile[g][r] = w.Decode(r, group0 + g);
       }
     }
     for (int t = 0; t < tokens; ++t) {
@@ -124,14 +141,20 @@ void FixedTile(const FixedMatmulArgs& a, int64_t row0, int first_token, int toke
   for (int t = 0; t < tokens; ++t) StoreFixedRows(a, row0, first_token + t, sums[t]);
 }
 
-void MatmulFixed(const FixedMatmulArgs& a) {
-  if (a.tokens == 1) return FixedOneToken(a);
+template <WeightFormat Format>
+void MatmulFixedRows(const FixedMatmulArgs& a) {
+  if (a.tokens == 1) return FixedOneToken<Format>(a);
   for (int first = 0; first < a.tokens; first += kFixedTileTokens) {
     const int tokens = a.tokens - first < kFixedTileTokens ? a.tokens - first : kFixedTileTokens;
     for (int64_t row = a.row_begin; row < a.row_end; row += kFixedRows) {
-      FixedTile(a, row, first, tokens);
+      FixedTile<Format>(a, row, first, tokens);
     }
   }
+}
+
+void MatmulFixed(const FixedMatmulArgs& a) {
+  if (a.weight.format == WeightFormat::kMxfp4) return MatmulFixedRows<WeightFormat::kMxfp4>(a);
+  MatmulFixedRows<WeightFormat::kBf16>(a);
 }
 
 }  // namespace

@@ -3,10 +3,11 @@
 namespace motet {
 namespace {
 
-// Writes block `block` of a row of fixed-point values from `n` <= 32 floats.
-void QuantizeBlock(const float* x, int n, int64_t block, int16_t* integers, float* scales) {
+void QuantizeBlock(const QuantizeArgs& a, int64_t block) {
+  const int64_t left = a.size - block * kFixedBlockSize;
+  const int n = left <= 0 ? 0 : left < kFixedBlockSize ? static_cast<int>(left) : kFixedBlockSize;
   alignas(64) float values[kFixedBlockSize] = {};
-  std::memcpy(values, x, sizeof(float) * n);
+  std::memcpy(values, a.x + block * kFixedBlockSize, sizeof(float) * n);
   Vec top = Set(0), poison = Set(0);
   for (int i = 0; i < kFixedBlockSize; i += 8) {
     const Vec v = Load(values + i);
@@ -19,13 +20,14 @@ void QuantizeBlock(const float* x, int n, int64_t block, int16_t* integers, floa
   std::memcpy(&bits, &largest, sizeof bits);
   const uint32_t exponent = finite ? bits >> 23 : 0;
   // Below 2^-100 a block is as good as zero; its scale must not become subnormal.
-  const uint32_t shifted = (exponent > 27 ? exponent : 27) - (kFixedBits - 1);
+  const uint32_t shifted = (exponent > 27 ? exponent : 27) - (FixedInputBits(a.weights) - 1);
   const uint32_t inverse_bits = (254 - shifted) << 23, scale_bits = shifted << 23;
   float inverse, scale;
   std::memcpy(&inverse, &inverse_bits, sizeof inverse);
   std::memcpy(&scale, &scale_bits, sizeof scale);
-  scales[block] = finite ? scale * kFixedSumScale : __builtin_nanf("");
-  int16_t* group = integers + block / kFixedGroup * kFixedGroup * kFixedBlockSize;
+  const float unit = a.weights == WeightFormat::kMxfp4 ? kMxfp4Unit : 1;
+  a.scales[block] = finite ? scale * unit : __builtin_nanf("");
+  int16_t* group = a.integers + block / kFixedGroup * kFixedGroup * kFixedBlockSize;
   const int first = static_cast<int>(block % kFixedGroup) * kFixedBlockSize;
   const Vec factor = Set(finite ? inverse : 0);
   for (int i = 0; i < kFixedBlockSize; i += 8) {
@@ -37,12 +39,7 @@ void QuantizeBlock(const float* x, int n, int64_t block, int16_t* integers, floa
 }
 
 void QuantizeFixed(const QuantizeArgs& a) {
-  const int64_t blocks = FixedBlocks(a.size);
-  for (int64_t b = 0; b < blocks; ++b) {
-    const int64_t left = a.size - b * kFixedBlockSize;
-    const int n = left <= 0 ? 0 : left < kFixedBlockSize ? static_cast<int>(left) : kFixedBlockSize;
-    QuantizeBlock(a.x + b * kFixedBlockSize, n, b, a.integers, a.scales);
-  }
+  for (int64_t b = 0; b < FixedBlocks(a.size); ++b) QuantizeBlock(a, b);
 }
 
 }  // namespace
