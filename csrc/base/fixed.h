@@ -17,7 +17,7 @@
 namespace motet {
 
 inline constexpr int kFixedBlockSize = 32;  // values
-inline constexpr int kFixedGroup = 2;       // blocks that kernels take at once
+inline constexpr int kFixedGroup = 4;       // blocks whose integers a kernel may order as it likes
 inline constexpr int kFixedWeightBits = 13;
 
 // Bits of the magnitude of inputs for weights of a format.

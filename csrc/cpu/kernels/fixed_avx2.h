@@ -16,10 +16,13 @@ namespace {
 
 // A group's codes come apart into even and odd columns, and each of them into first and second
 // halves: four registers, each with eight words of either block.
+constexpr int kGroupBlocks = 2;
+
 inline int FixedIndex(int i) {
-  const int block = i / kFixedBlockSize, column = i % kFixedBlockSize;
+  const int group = i / (kGroupBlocks * kFixedBlockSize);
+  const int block = i / kFixedBlockSize % kGroupBlocks, column = i % kFixedBlockSize;
   const int reg = column % 2 * 2 + column / 16;
-  return reg * 16 + block * 8 + column / 2 % 8;
+  return group * kGroupBlocks * kFixedBlockSize + reg * 16 + block * 8 + column / 2 % 8;
 }
 
 struct FixedWeights {

@@ -13,10 +13,19 @@
 namespace motet {
 namespace {
 
-// Pair 4 j + i of a block is columns 8 j + i and 8 j + i + 4, see matmul_fixed_avx512.inl.
+// Integers go in pairs, columns 8 j + i and 8 j + i + 4 of a block, see matmul_fixed_avx512.inl.
+// Four blocks' pairs (j, i) follow each other as [i][block][j]: sixteen of one i fill a register.
+constexpr int PairIndex(int block, int j, int i) { return 2 * (16 * i + 4 * block + j); }
+
 inline int FixedIndex(int k) {
-  const int block = k / kFixedBlockSize, column = k % kFixedBlockSize;
-  return block * kFixedBlockSize + 2 * (column / 8 * 4 + column % 4) + column % 8 / 4;
+  const int column = k % kFixedBlockSize;
+  return PairIndex(k / kFixedBlockSize, column / 8, column % 4) + column % 8 / 4;
+}
+
+// The integers of a row's block: PairIndex(0, j, i) from here.
+inline const int16_t* BlockOf(const int16_t* row, int64_t block) {
+  return row + block / kFixedGroup * kFixedGroup * kFixedBlockSize +
+         PairIndex(static_cast<int>(block % kFixedGroup), 0, 0);
 }
 
 // An MXFP4 weight's value, before its scale, for an integer of 1.

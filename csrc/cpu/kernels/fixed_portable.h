@@ -10,12 +10,14 @@
 namespace motet {
 namespace {
 
-// Where value `i` of a group's 64 lives among its integers.
+constexpr int kGroupBlocks = 2;
+
+// Where value `i` lives among the integers of kFixedGroup blocks.
 int FixedIndex(int i) { return i; }
 
 // One row's group as integers.
 struct FixedWeights {
-  int16_t integers[kFixedGroup * kFixedBlockSize];
+  int16_t integers[kGroupBlocks * kFixedBlockSize];
 };
 
 struct FixedInputs {
@@ -24,7 +26,7 @@ struct FixedInputs {
 
 // Sums of one row's two blocks.
 struct FixedSums {
-  int32_t block[kFixedGroup];
+  int32_t block[kGroupBlocks];
 };
 
 // An MXFP4 weight's value, before its scale, for an integer of 1.
@@ -32,7 +34,7 @@ constexpr float kMxfp4Unit = 0.5f;
 
 FixedWeights DecodeMxfp4Group(const uint8_t* codes) {
   FixedWeights w;
-  for (int j = 0; j < kFixedGroup * kMxfp4BlockBytes; ++j) {
+  for (int j = 0; j < kGroupBlocks * kMxfp4BlockBytes; ++j) {
     w.integers[2 * j] = static_cast<int16_t>(2 * kE2m1[codes[j] & 15]);
     w.integers[2 * j + 1] = static_cast<int16_t>(2 * kE2m1[codes[j] >> 4]);
   }
@@ -42,7 +44,7 @@ FixedWeights DecodeMxfp4Group(const uint8_t* codes) {
 // `scales` of the group's two blocks.
 FixedWeights DecodeBf16Group(const uint8_t* bits, const uint8_t* scales) {
   FixedWeights w;
-  for (int b = 0; b < kFixedGroup; ++b) {
+  for (int b = 0; b < kGroupBlocks; ++b) {
     const float inverse = InverseScale(scales[b]);
     for (int i = 0; i < kFixedBlockSize; ++i) {
       const int at = b * kFixedBlockSize + i;
@@ -58,7 +60,7 @@ FixedInputs LoadInputs(const int16_t* integers) { return {integers}; }
 
 FixedSums MultiplyGroup(const FixedWeights& w, const FixedInputs& x) {
   FixedSums sums{};
-  for (int b = 0; b < kFixedGroup; ++b) {
+  for (int b = 0; b < kGroupBlocks; ++b) {
     for (int i = 0; i < kFixedBlockSize; ++i) {
       sums.block[b] += w.integers[b * kFixedBlockSize + i] * x.integers[b * kFixedBlockSize + i];
     }

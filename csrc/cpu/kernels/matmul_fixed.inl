@@ -15,7 +15,7 @@ template <WeightFormat Format>
 struct FixedRowsView {
   static constexpr bool kIsMxfp4 = Format == WeightFormat::kMxfp4;
   static constexpr int kGroupBytes =
-      kFixedGroup * (kIsMxfp4 ? kMxfp4BlockBytes : 2 * kFixedBlockSize);
+      kGroupBlocks * (kIsMxfp4 ? kMxfp4BlockBytes : 2 * kFixedBlockSize);
   const uint8_t* data[kFixedRows];
   const uint8_t* scales[kFixedRows];
   int64_t row_bytes, blocks;
@@ -29,14 +29,16 @@ struct FixedRowsView {
     }
   }
 
+  int64_t groups() const { return (blocks + kGroupBlocks - 1) / kGroupBlocks; }
+
   FixedWeights Decode(int r, int64_t group) const {
     const uint8_t* at = data[r] + group * kGroupBytes;
-    const uint8_t* scale = scales[r] + group * kFixedGroup;
+    const uint8_t* scale = scales[r] + group * kGroupBlocks;
     if ((group + 1) * kGroupBytes <= row_bytes) return DecodeGroup(at, scale);
     // The row ends within the group: the rest is zeros.
-    uint8_t padded[kGroupBytes] = {}, padded_scales[kFixedGroup] = {1, 1};
+    uint8_t padded[kGroupBytes] = {}, padded_scales[kGroupBlocks] = {1, 1};
     std::memcpy(padded, at, static_cast<size_t>(row_bytes - group * kGroupBytes));
-    std::memcpy(padded_scales, scale, static_cast<size_t>(blocks - group * kFixedGroup));
+    std::memcpy(padded_scales, scale, static_cast<size_t>(blocks - group * kGroupBlocks));
     return DecodeGroup(padded, padded_scales);
   }
 
@@ -85,8 +87,8 @@ void FixedOneToken(const FixedMatmulArgs& a) {
     const FixedRowsView<Format> w(a, row0);
     Vec scales[kScaleBlocks];
     Vec sum = Set(0);
-    for (int64_t group = 0; group < row_blocks / kFixedGroup; ++group) {
-      const int64_t block = group * kFixedGroup;
+    for (int64_t group = 0; group < w.groups(); ++group) {
+      const int64_t block = group * kGroupBlocks;
       if (block % kScaleBlocks == 0) w.LoadScales(block, scales);
       const FixedInputs inputs = LoadInputs(x + block * kFixedBlockSize);
       FixedSums sums[kFixedRows];
@@ -107,33 +109,33 @@ void FixedOneToken(const FixedMatmulArgs& a) {
 template <WeightFormat Format>
 void FixedTile(const FixedMatmulArgs& a, int64_t row0, int first_token, int tokens) {
   const int64_t row_blocks = FixedBlocks(a.weight.cols);
-  const int64_t groups = row_blocks / kFixedGroup;
   const FixedRowsView<Format> w(a, row0);
+  const int64_t groups = w.groups();
   FixedWeights tile[kFixedTileGroups][kFixedRows];
-  Vec scales[kFixedTileGroups * kFixedGroup];
+  Vec scales[kFixedTileGroups * kGroupBlocks];
   Vec sums[kFixedTileTokens];
   for (int t = 0; t < tokens; ++t) sums[t] = Set(0);
   for (int64_t group0 = 0; group0 < groups; group0 += kFixedTileGroups) {
     const int64_t left = groups - group0;
     const int n = left < kFixedTileGroups ? static_cast<int>(left) : kFixedTileGroups;
     for (int g = 0; g < n; ++g) {
-      const int64_t block = (group0 + g) * kFixedGroup;
-      if (g * kFixedGroup % kScaleBlocks == 0) w.LoadScales(block, scales + g * kFixedGroup);
+      const int64_t block = (group0 + g) * kGroupBlocks;
+      if (g * kGroupBlocks % kScaleBlocks == 0) w.LoadScales(block, scales + g * kGroupBlocks);
       for (int r = 0; r < kFixedRows; ++r) {
         tile[g][r] = w.Decode(r, group0 + g);
       }
     }
     for (int t = 0; t < tokens; ++t) {
       const int64_t at = a.x_rows ? a.x_rows[first_token + t] : first_token + t;
-      const int64_t block0 = group0 * kFixedGroup;
+      const int64_t block0 = group0 * kGroupBlocks;
       const int16_t* x = a.x.integers + (at * row_blocks + block0) * kFixedBlockSize;
       const float* x_scales = a.x.scales + at * row_blocks + block0;
       Vec sum = sums[t];
       for (int g = 0; g < n; ++g) {
-        const FixedInputs inputs = LoadInputs(x + g * kFixedGroup * kFixedBlockSize);
+        const FixedInputs inputs = LoadInputs(x + g * kGroupBlocks * kFixedBlockSize);
         FixedSums rows[kFixedRows];
         for (int r = 0; r < kFixedRows; ++r) rows[r] = MultiplyGroup(tile[g][r], inputs);
-        sum = AddGroup(rows, x_scales + g * kFixedGroup, scales + g * kFixedGroup, sum);
+        sum = AddGroup(rows, x_scales + g * kGroupBlocks, scales + g * kGroupBlocks, sum);
       }
       sums[t] = sum;
     }

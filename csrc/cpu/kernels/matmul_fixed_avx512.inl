@@ -8,10 +8,11 @@
 namespace motet {
 namespace {
 
-constexpr int kLanes = 16;        // rows in a register
-constexpr int kPairs = 16;        // of columns in a block
-constexpr int kTileGroups = 2;    // times kLanes rows make a tile
-constexpr int kTileBlocks = 10;   // decoded at once: 20 KiB, stays in the first-level cache
+constexpr int kLanes = 16;      // rows in a register
+constexpr int kPairs = 16;      // of columns in a block
+constexpr int kTileGroups = 2;  // times kLanes rows make a tile
+constexpr int kTileBlocks =
+    8;  // decoded at once, whole kFixedGroups: 16 KiB, stay in the first-level cache
 constexpr int kTileTokens = 256;  // running sums: 32 KiB
 constexpr int kTokensAtOnce = 6;  // times kTileGroups integer and as many float sums in registers
 
@@ -33,20 +34,18 @@ inline void TransposeDwords(const Load& load, __m512i* out) {
   out[3] = _mm512_unpackhi_epi64(b, d);
 }
 
-// words[4 j + i] = the codes of columns 8 j + i and 8 j + i + 4, of dwords[j] with eight codes:
-// they lie 16 bits apart, so one shift brings both to where the look-up reads them (it takes five
-// bits; the table has the sixteen values twice).
-inline void DecodeMxfp4(const __m512i* dwords, __m512i* words) {
+// words[i] = columns i and i + 4 of eight, from dwords of eight codes: they lie 16 bits apart, so
+// one shift brings both to where the look-up reads them (it takes five bits; the table has the
+// sixteen values twice).
+inline void DecodeMxfp4(__m512i dwords, __m512i* words) {
   const __m512i table = _mm512_broadcast_i64x4(
       _mm256_setr_epi16(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12));
-  for (int j = 0; j < 4; ++j) {
-    for (int i = 0; i < 4; ++i) {
-      words[4 * j + i] = _mm512_permutexvar_epi16(_mm512_srli_epi32(dwords[j], 4 * i), table);
-    }
+  for (int i = 0; i < 4; ++i) {
+    words[i] = _mm512_permutexvar_epi16(_mm512_srli_epi32(dwords, 4 * i), table);
   }
 }
 
-// words[i] = columns i and i + 4 of eight, from dwords of two columns each. Adding 1.5 * 2^23
+// The same from dwords of two columns each. Adding 1.5 * 2^23
 // rounds to an integer and leaves it in the lowest bits.
 inline void DecodeBf16(const __m512i* dwords, __m512 inverse_scale, __m512i* words) {
   const __m512i upper = _mm512_set1_epi32(static_cast<int>(0xFFFF0000));
@@ -80,13 +79,13 @@ class RowGroup {
         data_(a.weight.data + row0 * stride_),
         scales_(a.weight.scales + row0 * scale_stride_) {}
 
-  // The integers of a block with these scales, see DecodeMxfp4.
+  // words[4 j + i] = columns 8 j + i and 8 j + i + 4 of a block with these scales.
   void Decode(int64_t block, __m512 scale, __m512i* words) const {
     const uint8_t* at = data_ + block * kBlockBytes;
     if constexpr (kIsMxfp4) {
       __m512i dwords[4];
       TransposeDwords([&](int r) { return Load(at + Row(r) * stride_); }, dwords);
-      DecodeMxfp4(dwords, words);
+      for (int j = 0; j < 4; ++j) DecodeMxfp4(dwords[j], words + 4 * j);
     } else {
       const __m512 inverse = _mm512_castsi512_ps(_mm512_sub_epi32(
           _mm512_set1_epi32(254 << 23), _mm512_castps_si512(scale)));  // of a power of two
@@ -106,6 +105,11 @@ class RowGroup {
         DecodeBf16(dwords, inverse, words + 4 * j);
       }
     }
+  }
+
+  // The codes of four blocks of one row.
+  __m512i FourBlocks(int r, int64_t block, __mmask64 there) const {
+    return _mm512_maskz_loadu_epi8(there, data_ + Row(r) * stride_ + block * kBlockBytes);
   }
 
   // Asks for the lines of each row that start in `block`; past the end of the rows they are those
@@ -146,9 +150,10 @@ class RowGroup {
   const uint8_t* scales_;
 };
 
-inline __m512i BroadcastPair(const int16_t* x) {
+// Pair 4 j + i of a block at x.
+inline __m512i BroadcastPair(const int16_t* x, int pair_index) {
   int32_t pair;
-  std::memcpy(&pair, x, sizeof pair);
+  std::memcpy(&pair, x + PairIndex(0, pair_index / 4, pair_index % 4), sizeof pair);
   return _mm512_set1_epi32(pair);
 }
 
@@ -170,13 +175,13 @@ void StoreLanes(const FixedMatmulArgs& a, int64_t row0, int token, __m512 sum) {
 }
 
 // out[.., row0 + r] of one token.
-template <WeightFormat Format, bool Whole>
-void FixedOneToken(const FixedMatmulArgs& a, int64_t row0) {
+template <bool Whole>
+void Bf16OneToken(const FixedMatmulArgs& a, int64_t row0) {
   const int64_t blocks = a.weight.ScaleCols();
   const int64_t at = (a.x_rows ? a.x_rows[0] : 0) * FixedBlocks(a.weight.cols);
   const int16_t* x = a.x.integers + at * kFixedBlockSize;
   const float* x_scales = a.x.scales + at;
-  const RowGroup<Format, Whole> w(a, row0);
+  const RowGroup<WeightFormat::kBf16, Whole> w(a, row0);
   const uint8_t* next = a.weight.data + (row0 + kLanes) * a.weight.RowBytes();
   __m512 scales[16];
   __m512 sum = _mm512_setzero_ps();
@@ -193,13 +198,86 @@ void FixedOneToken(const FixedMatmulArgs& a, int64_t row0) {
     w.Decode(block, scales[block % 16], words);
     __m512i sums[4] = {};
     for (int p = 0; p < kPairs; ++p) {
-      sums[p % 4] = Dot(sums[p % 4], words[p], BroadcastPair(x + block * kFixedBlockSize + 2 * p));
+      sums[p % 4] = Dot(sums[p % 4], words[p], BroadcastPair(BlockOf(x, block), p));
     }
     const __m512i products =
         _mm512_add_epi32(_mm512_add_epi32(sums[0], sums[1]), _mm512_add_epi32(sums[2], sums[3]));
     sum = AddBlock(products, x_scales[block], scales[block % 16], sum);
   }
   StoreLanes(a, row0, 0, sum);
+}
+
+// Sums of four rows over the four lanes of each block: lane 4 b + r = block b of row r.
+inline __m512i SumLanes(const __m512i* rows) {
+  const auto add = [](__m512i a, __m512i b) {
+    return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+  };
+  const __m512i ab = add(rows[0], rows[1]), cd = add(rows[2], rows[3]);
+  return _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+}
+
+// Exchanges the lanes of four: four quarters of four blocks -> four blocks of sixteen rows.
+inline void TransposeQuarters(const __m512i* in, __m512i* out) {
+  const __m512i a = _mm512_shuffle_i32x4(in[0], in[1], 0x44);  // in0: 0 1, in1: 0 1
+  const __m512i b = _mm512_shuffle_i32x4(in[0], in[1], 0xEE);
+  const __m512i c = _mm512_shuffle_i32x4(in[2], in[3], 0x44);
+  const __m512i d = _mm512_shuffle_i32x4(in[2], in[3], 0xEE);
+  out[0] = _mm512_shuffle_i32x4(a, c, 0x88);
+  out[1] = _mm512_shuffle_i32x4(a, c, 0xDD);
+  out[2] = _mm512_shuffle_i32x4(b, d, 0x88);
+  out[3] = _mm512_shuffle_i32x4(b, d, 0xDD);
+}
+
+// Sixteen MXFP4 rows for a few tokens, where bringing codes of many rows side by side would cost
+// more than the products: 64 bytes are four blocks of one row, multiplied as they lie by x's pairs
+// in the same order, and only sums change sides.
+template <int Tokens, bool Whole>
+void FixedFewTokens(const FixedMatmulArgs& a, int64_t row0) {
+  const RowGroup<WeightFormat::kMxfp4, Whole> w(a, row0);
+  const int64_t blocks = a.weight.ScaleCols(), row_blocks = FixedBlocks(a.weight.cols);
+  const uint8_t* next = a.weight.data + (row0 + kLanes) * a.weight.RowBytes();
+  FixedRows x[Tokens];
+  for (int t = 0; t < Tokens; ++t) {
+    const int64_t at = (a.x_rows ? a.x_rows[t] : t) * row_blocks;
+    x[t] = {a.x.integers + at * kFixedBlockSize, a.x.scales + at};
+  }
+  __m512 scales[16];
+  __m512 sum[Tokens];
+  for (int t = 0; t < Tokens; ++t) sum[t] = _mm512_setzero_ps();
+  for (int64_t block = 0; block < blocks; block += kFixedGroup) {
+    const int64_t left = blocks - block;
+    if (block % 16 == 0) w.LoadScales(block, static_cast<int>(left < 16 ? left : 16), scales);
+    const auto there =
+        left < kFixedGroup ? (__mmask64{1} << left * kMxfp4BlockBytes) - 1 : ~__mmask64{0};
+    __m512i quarters[Tokens][4];
+    for (int q = 0; q < 4; ++q) {
+      __m512i products[Tokens][4];
+      for (int r = 0; r < 4; ++r) {
+        __builtin_prefetch(next + (block * kLanes + (4 * q + r) * kFixedGroup) * kMxfp4BlockBytes,
+                           0, 2);
+        __m512i words[4];
+        DecodeMxfp4(w.FourBlocks(4 * q + r, block, there), words);
+        for (int t = 0; t < Tokens; ++t) {
+          const int16_t* pairs = x[t].integers + block * kFixedBlockSize;
+          __m512i sums = _mm512_setzero_si512();
+          for (int i = 0; i < 4; ++i) {
+            sums = Dot(sums, words[i], _mm512_loadu_si512(pairs + 2 * kLanes * i));
+          }
+          products[t][r] = sums;
+        }
+      }
+      for (int t = 0; t < Tokens; ++t) quarters[t][q] = SumLanes(products[t]);
+    }
+    for (int t = 0; t < Tokens; ++t) {
+      __m512i of_block[kFixedGroup];
+      TransposeQuarters(quarters[t], of_block);
+      const int n = static_cast<int>(left < kFixedGroup ? left : kFixedGroup);
+      for (int b = 0; b < n; ++b) {
+        sum[t] = AddBlock(of_block[b], x[t].scales[block + b], scales[(block + b) % 16], sum[t]);
+      }
+    }
+  }
+  for (int t = 0; t < Tokens; ++t) StoreLanes(a, row0, t, sum[t]);
 }
 
 struct FixedTile {
@@ -220,7 +298,7 @@ void MultiplyFixedTile(const FixedTile& tile, int n, const FixedRows* x,
 #pragma GCC unroll 16
     for (int p = 0; p < kPairs; ++p) {
       for (int t = 0; t < Tokens; ++t) {
-        const __m512i pair = BroadcastPair(x[t].integers + b * kFixedBlockSize + 2 * p);
+        const __m512i pair = BroadcastPair(BlockOf(x[t].integers, b), p);
         for (int g = 0; g < kTileGroups; ++g) {
           products[t][g] = Dot(products[t][g], tile.words[b][p][g], pair);
         }
@@ -301,14 +379,23 @@ void FixedTiles(const FixedMatmulArgs& a, int64_t row0, int first_token, int tok
   }
 }
 
+// Calls whole(row) or part(row) for each sixteen rows.
+template <class Whole, class Part>
+void ForRowGroups(const FixedMatmulArgs& a, const Whole& whole, const Part& part) {
+  int64_t row = a.row_begin;
+  for (; row + kLanes <= a.row_end; row += kLanes) whole(row);
+  if (row < a.row_end) part(row);
+}
+
+template <int Tokens>
+void FewTokens(const FixedMatmulArgs& a) {
+  ForRowGroups(
+      a, [&](int64_t row) { FixedFewTokens<Tokens, true>(a, row); },
+      [&](int64_t row) { FixedFewTokens<Tokens, false>(a, row); });
+}
+
 template <WeightFormat Format>
-void MatmulFixedRows(const FixedMatmulArgs& a) {
-  if (a.tokens == 1) {
-    int64_t row = a.row_begin;
-    for (; row + kLanes <= a.row_end; row += kLanes) FixedOneToken<Format, true>(a, row);
-    if (row < a.row_end) FixedOneToken<Format, false>(a, row);
-    return;
-  }
+void ManyTokens(const FixedMatmulArgs& a) {
   for (int first = 0; first < a.tokens; first += kTileTokens) {
     const int tokens = a.tokens - first < kTileTokens ? a.tokens - first : kTileTokens;
     for (int64_t row = a.row_begin; row < a.row_end; row += kTileGroups * kLanes) {
@@ -318,8 +405,17 @@ void MatmulFixedRows(const FixedMatmulArgs& a) {
 }
 
 void MatmulFixed(const FixedMatmulArgs& a) {
-  if (a.weight.format == WeightFormat::kMxfp4) return MatmulFixedRows<WeightFormat::kMxfp4>(a);
-  MatmulFixedRows<WeightFormat::kBf16>(a);
+  if (a.weight.format == WeightFormat::kMxfp4) {
+    if (a.tokens == 1) return FewTokens<1>(a);
+    if (a.tokens == 2) return FewTokens<2>(a);
+    if (a.tokens == 3) return FewTokens<3>(a);
+    if (a.tokens == 4) return FewTokens<4>(a);
+    return ManyTokens<WeightFormat::kMxfp4>(a);
+  }
+  if (a.tokens > 1) return ManyTokens<WeightFormat::kBf16>(a);
+  ForRowGroups(
+      a, [&](int64_t row) { Bf16OneToken<true>(a, row); },
+      [&](int64_t row) { Bf16OneToken<false>(a, row); });
 }
 
 }  // namespace
