@@ -4,9 +4,12 @@
 
 namespace motet {
 
-CheckpointError::CheckpointError(std::string tensor, const std::string& message)
-    : std::runtime_error(tensor.empty() ? message : "tensor " + tensor + ": " + message),
-      tensor_(std::move(tensor)) {}
+CheckpointError::CheckpointError(const std::string& message, std::string tensor,
+                                 std::string expected, std::string found)
+    : std::runtime_error(message),
+      tensor_(std::move(tensor)),
+      expected_(std::move(expected)),
+      found_(std::move(found)) {}
 
 InvalidRequestError::InvalidRequestError(std::string param, const std::string& message)
     : std::runtime_error(message), param_(std::move(param)) {}

@@ -1,5 +1,5 @@
-// Errors that cross into Python. Each carries what was expected and what was found in its message;
-// the bindings turn them into the exception classes of motet.errors.
+// Errors that cross into Python: each says what was expected and what was found; the bindings turn
+// them into the exception classes of motet.errors.
 #pragma once
 
 #include <cstdint>
@@ -8,14 +8,17 @@
 
 namespace motet {
 
-// Hyper-parameters or tensors that do not make a model. `tensor` is empty for the former.
+// Hyper-parameters or tensors that do not make a model; what() says no more than what is wrong.
 class CheckpointError : public std::runtime_error {
  public:
-  CheckpointError(std::string tensor, const std::string& message);
-  const std::string& tensor() const { return tensor_; }
+  CheckpointError(const std::string& message, std::string tensor, std::string expected,
+                  std::string found);
+  const std::string& tensor() const { return tensor_; }  // a name, or a configuration key
+  const std::string& expected() const { return expected_; }
+  const std::string& found() const { return found_; }
 
  private:
-  std::string tensor_;
+  std::string tensor_, expected_, found_;
 };
 
 // A caller's argument outside its range; `param` is the argument's public name, which the message

@@ -2,12 +2,14 @@
 //
 // A block is 32 numbers that follow each other along the input axis, as in MXFP4: integers that
 // share a power of two.                                                  number = integer * scale
-//   x               the largest magnitude of a block lies in [2^(bits-1), 2^bits]
-//   MXFP4 weights   twice their codes: 0 1 2 3 4 6 8 12
-//   bf16 weights    the largest lies in [2^12, 2^13), so that all above a 32nd of it are exact and
-//                   the rest is off by 2^-14 of it at most; the powers of two are found at load
-// A block's products add up to less than 2^31, exactly and in any order: the same bits on every
-// instruction set, and some thirty times finer than inputs rounded to bf16.
+//   x, bf16 weights   the largest magnitude lies in [2^14, 2^15), and is halved, all others with
+//   it,
+//                     once or twice where the block's Euclidean norm would exceed 2^15.5
+//   MXFP4 weights     twice their codes: 0 1 2 3 4 6 8 12
+// By Cauchy and Schwarz a block's products, or any part of them, add up to less than 2^31: exactly,
+// in any order, with the same bits on every instruction set. Normal numbers lose a hundredth of
+// what rounding to bf16 costs them; bf16 weights above a 64th of their block's largest lose
+// nothing.
 #pragma once
 
 #include <cstdint>
@@ -18,11 +20,15 @@ namespace motet {
 
 inline constexpr int kFixedBlockSize = 32;  // values
 inline constexpr int kFixedGroup = 4;       // blocks whose integers a kernel may order as it likes
-inline constexpr int kFixedWeightBits = 13;
+inline constexpr int kFixedBits = 15;       // of the largest magnitude, before halving
 
-// Bits of the magnitude of inputs for weights of a format.
-constexpr int FixedInputBits(WeightFormat weights) {
-  return weights == WeightFormat::kMxfp4 ? 14 : 13;
+// Squares of norms, of integers not yet rounded, above which all are halved: once, twice. Short of
+// 2^31 by more than rounding adds.
+inline constexpr float kHalvedAbove = 2147483648.0f * (1 - 1.0f / 512);
+inline constexpr float kHalvedTwiceAbove = 4 * kHalvedAbove;
+
+constexpr int Halvings(float squared_norm) {
+  return (squared_norm > kHalvedAbove) + (squared_norm > kHalvedTwiceAbove);
 }
 
 // Blocks in a row of `size` values, filled with zeros to whole groups.

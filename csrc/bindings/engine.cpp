@@ -57,12 +57,12 @@ std::vector<int32_t> TokenVector(const Ids& ids) {
 TensorView View(const std::string& name, const py::array& array) {
   const bool bf16 = py::isinstance<py::array_t<uint16_t>>(array);
   if (!bf16 && !py::isinstance<py::array_t<uint8_t>>(array)) {
-    throw CheckpointError(name, "expected an array of uint16 (BF16) or uint8 (U8), found " +
-                                    py::str(array.dtype()).cast<std::string>());
+    throw CheckpointError("unexpected dtype", name, "uint16 (BF16) or uint8 (U8)",
+                          py::str(array.dtype()).cast<std::string>());
   }
   if (!(array.flags() & py::array::c_style) ||
       reinterpret_cast<uintptr_t>(array.data()) % (bf16 ? 2 : 1)) {
-    throw CheckpointError(name, "expected a C-contiguous aligned array");
+    throw CheckpointError("unexpected layout", name, "a C-contiguous aligned array", "another");
   }
   return {bf16 ? DType::kBf16 : DType::kU8,
           {array.shape(), array.shape() + array.ndim()},

@@ -24,8 +24,8 @@ void BindErrors() {
     try {
       if (error) std::rethrow_exception(error);
     } catch (const CheckpointError& e) {
-      // The tensor is in the message already.
-      Raise("CheckpointError", e.what());
+      Raise("CheckpointError", e.what(),
+            py::dict("tensor"_a = e.tensor(), "expected"_a = e.expected(), "found"_a = e.found()));
     } catch (const InvalidRequestError& e) {
       Raise("InvalidRequestError", e.what(), py::dict("param"_a = e.param()));
     } catch (const ContextLengthError& e) {

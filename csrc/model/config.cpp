@@ -20,7 +20,7 @@ void Require(bool ok, const std::string& what, const std::string& expected, doub
   if (found == std::floor(found) && std::abs(found) < 1e15) {
     text = std::to_string(static_cast<int64_t>(found));
   }
-  throw CheckpointError("", "config: " + what + ": expected " + expected + ", found " + text);
+  throw CheckpointError("invalid configuration", what, expected, text);
 }
 
 // Each layer costs slots and buffers before any tensor is looked at.

@@ -20,15 +20,19 @@ std::string LayerPrefix(int64_t layer) { return "model.layers." + std::to_string
 
 const TensorView& Find(const TensorMap& tensors, const std::string& name) {
   const auto it = tensors.find(name);
-  if (it == tensors.end()) throw CheckpointError(name, "expected in the checkpoint, not found");
+  if (it == tensors.end()) {
+    throw CheckpointError("missing tensor", name, "an array of this name", "none");
+  }
   return it->second;
 }
 
 void CheckSlot(const WeightSlot& slot, const TensorView& tensor) {
   if (tensor.dtype != slot.dtype || tensor.shape != slot.shape) {
-    throw CheckpointError(slot.name, std::string("expected ") + DTypeName(slot.dtype) + " " +
-                                         ShapeText(slot.shape) + ", found " +
-                                         DTypeName(tensor.dtype) + " " + ShapeText(tensor.shape));
+    const auto text = [](DType dtype, const std::vector<int64_t>& shape) {
+      return std::string(DTypeName(dtype)) + " " + ShapeText(shape);
+    };
+    throw CheckpointError("unexpected dtype or shape", slot.name, text(slot.dtype, slot.shape),
+                          text(tensor.dtype, tensor.shape));
   }
 }
 

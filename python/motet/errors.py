@@ -7,6 +7,8 @@ defaults, so exceptions survive pickling.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class MotetError(Exception):
     """Base of all errors that motet raises."""
@@ -40,10 +42,21 @@ class CheckpointError(MotetError, ValueError):
         )
         text = f"{where}: {message}" if where else message
         super().__init__(f"{text}: {detail}" if detail else text)
+        self.message = message
         self.file = file
         self.tensor = tensor
         self.expected = expected
         self.found = found
+
+    def in_file(self, file: Path) -> CheckpointError:
+        """The same error with the file, which whoever found it did not know."""
+        return CheckpointError(
+            self.message,
+            file=str(file),
+            tensor=self.tensor,
+            expected=self.expected,
+            found=self.found,
+        )
 
     def __reduce__(self) -> tuple[object, ...]:
         # args already hold the composed message: rebuild from it alone, the attributes come back as

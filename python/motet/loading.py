@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from motet import _core, machine
+from motet.checkpoint import Checkpoint
 from motet.config import ModelConfig, load_config
 from motet.defaults import sampling_defaults
 from motet.errors import CheckpointError, InvalidRequestError
@@ -84,16 +85,19 @@ def load(
             f" found {max_context}",
             param="max_context",
         )
-    engine = _core.Engine(
-        core,
-        weights,
-        precision=options.precision,
-        max_context=max_context,
-        kv_cache_bytes=budget,
-        threads=options.threads or _threads(n_bytes),
-        max_batch=_MAX_BATCH,
-        progress=progress,
-    )
+    try:
+        engine = _core.Engine(
+            core,
+            weights,
+            precision=options.precision,
+            max_context=max_context,
+            kv_cache_bytes=budget,
+            threads=options.threads or _threads(n_bytes),
+            max_batch=_MAX_BATCH,
+            progress=progress,
+        )
+    except CheckpointError as error:  # weights that are not finite; the core knows no files
+        raise error.in_file(Checkpoint(directory).tensors[str(error.tensor)].file) from None
     info = ModelInfo(
         name=name,
         n_params=sum(_parameters(slot, array) for slot, array in weights.items()),

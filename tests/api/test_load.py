@@ -80,6 +80,26 @@ def test_damaged_file_is_named(tiny_checkpoint: Path, tmp_path: Path, file: str)
         LLM(copy)
 
 
+@pytest.mark.parametrize("bits", [0x7FC0, 0x7F80, 0xFF80], ids=["NaN", "infinity", "-infinity"])
+@pytest.mark.parametrize("tensor", ["model.layers.1.self_attn.o_proj.weight", "lm_head.weight"])
+def test_weights_that_are_not_finite_are_named(
+    tiny_checkpoint: Path, tmp_path: Path, tensor: str, bits: int
+) -> None:
+    copy = shutil.copytree(tiny_checkpoint, tmp_path / "copy")
+    path = next(copy.glob("*.safetensors"))
+    data = bytearray(path.read_bytes())
+    length = int.from_bytes(data[:8], "little")
+    entry = json.loads(data[8 : 8 + length])[tensor]
+    at = 8 + length + entry["data_offsets"][0] + 2 * (entry["shape"][1] * 3 + 1)
+    data[at : at + 2] = bits.to_bytes(2, "little")
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError) as caught:
+        LLM(copy, threads=1)
+    error = caught.value
+    assert (error.file, error.tensor) == (str(path), tensor)
+    assert (error.expected, error.found) == ("finite numbers", "NaN or infinity in row 3")
+
+
 def test_tokenizer_of_another_model(tiny_checkpoint: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(tiny_checkpoint, tmp_path / "copy")
     path = copy / "tokenizer.json"

@@ -18,7 +18,6 @@ import numpy.typing as npt
 Float = npt.NDArray[np.floating[Any]]
 
 # e2m1: the sign in bit 3, two bits of exponent, one of mantissa.
-MXFP4_INPUT_BITS, BF16_BITS = 14, 13  # of magnitudes in fixed point; inputs and weights the latter
 E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
 
 
@@ -117,7 +116,7 @@ class ReferenceModel:
             matrix = decode_mxfp4(
                 self.tensors[name + "_blocks"][expert], self.tensors[name + "_scales"][expert]
             ).astype(self.dtype)
-            product = self.fixed(x, MXFP4_INPUT_BITS) @ matrix.T
+            product = self.fixed(x) @ matrix.T
         else:
             product = self.dense(x, bf16_values(self.tensors[name][expert]).astype(self.dtype).T)
         bias = bf16_values(self.tensors[name + "_bias"][expert]).astype(self.dtype)
@@ -128,11 +127,11 @@ class ReferenceModel:
         return self.dense(x, self.weight(name + ".weight")) + self.weight(name + ".bias")
 
     def dense(self, x: Float, matrix: Float) -> Float:
-        product: Float = self.fixed(x, BF16_BITS) @ self.fixed(matrix, BF16_BITS).T
+        product: Float = self.fixed(x) @ self.fixed(matrix).T
         return product
 
-    def fixed(self, x: Float, bits: int) -> Float:
-        return fixed_point(x, bits).astype(self.dtype) if self.exact else x
+    def fixed(self, x: Float) -> Float:
+        return fixed_point(x).astype(self.dtype) if self.exact else x
 
     def weight(self, name: str) -> Float:
         return bf16_values(self.tensors[name]).astype(self.dtype)
@@ -168,13 +167,27 @@ def decode_mxfp4(
     return values.reshape(len(blocks), -1)
 
 
-def fixed_point(x: Float, bits: int) -> npt.NDArray[np.float64]:
-    """32 values each as multiples of a power of two, the largest 2^(bits-1) to 2^bits of it."""
+def fixed_point(x: Float) -> npt.NDArray[np.float64]:
+    """32 values each as multiples of a power of two, see fixed_exponents."""
     padded = np.pad(np.asarray(x, np.float64), [(0, 0)] * (x.ndim - 1) + [(0, -x.shape[-1] % 32)])
     blocks = padded.reshape(*x.shape[:-1], -1, 32)
-    _, exponent = np.frexp(np.abs(blocks).max(-1, keepdims=True))  # largest < 2^exponent
-    steps = np.rint(np.ldexp(blocks, bits - exponent))
-    return np.ldexp(steps, exponent - bits).reshape(padded.shape)[..., : x.shape[-1]]
+    exponents = fixed_exponents(blocks)
+    steps = np.minimum(np.rint(np.ldexp(blocks, -exponents)), 32767)
+    return np.ldexp(steps, exponents).reshape(padded.shape)[..., : x.shape[-1]]
+
+
+def fixed_exponents(blocks: Float) -> npt.NDArray[np.int32]:
+    """Powers of two for blocks [..., 32]: [..., 1].
+
+    The largest magnitude is 2^14 to 2^15 of it. All are halved, at most twice, while the norm of
+    the integers, before rounding, is above 2^15.5 by its square less a 512th.
+    """
+    _, exponents = np.frexp(np.abs(blocks).max(-1, keepdims=True))  # largest < 2^exponent
+    exponents = exponents - 15
+    squares = np.square(np.ldexp(blocks, -exponents)).sum(-1, keepdims=True)
+    for bound in (2.0**31, 2.0**33):
+        exponents = exponents + (squares > bound * (1 - 1 / 512))
+    return exponents
 
 
 def bf16_values(bits: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

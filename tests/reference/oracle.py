@@ -10,8 +10,6 @@ from unittest import mock
 import numpy as np
 import numpy.typing as npt
 
-from tests.reference.model import BF16_BITS, MXFP4_INPUT_BITS
-
 
 def oracle_logits(
     directory: Path, token_ids: Sequence[int]
@@ -36,35 +34,35 @@ def oracle_logits(
         for module in model.modules():
             if isinstance(module, torch.nn.Linear):
                 for rows in module.weight.data.split(4096):  # all of lm_head in double is too much
-                    rows.copy_(_fixed_point(rows, BF16_BITS))
-                module.register_forward_pre_hook(
-                    lambda _, args: (_fixed_point(args[0], BF16_BITS), *args[1:])
-                )
-        bits = MXFP4_INPUT_BITS
+                    rows.copy_(_fixed_point(rows))
+                module.register_forward_pre_hook(lambda _, args: (_fixed_point(args[0]), *args[1:]))
         if "quantization_config" not in options:
-            bits = BF16_BITS
             for layer in model.model.layers:  # [E, inputs, outputs]
                 for weight in (layer.mlp.experts.gate_up_proj, layer.mlp.experts.down_proj):
-                    weight.data = _fixed_point(weight.data.mT, BF16_BITS).mT
+                    weight.data = _fixed_point(weight.data.mT).mT
         experts = type(model.model.layers[0].mlp.experts)
         attend = _attend_rounded(modeling_gpt_oss.eager_attention_forward)
         with (
-            mock.patch.object(experts, "forward", _experts_rounded(bits)),
+            mock.patch.object(experts, "forward", _experts_rounded),
             mock.patch.object(modeling_gpt_oss, "eager_attention_forward", attend),
         ):
             rounded = model(ids).logits[0].numpy()
     return plain, rounded
 
 
-def _fixed_point(x: Any, bits: int) -> Any:
-    """32 values each as multiples of a power of two, the largest 2^(bits-1) to 2^bits of it."""
+def _fixed_point(x: Any) -> Any:
+    """As tests.reference.model.fixed_point, which this shares no code with."""
     import torch
 
     padded = torch.nn.functional.pad(x.double(), (0, -x.shape[-1] % 32))
     blocks = padded.unflatten(-1, (-1, 32))
     _, exponent = torch.frexp(blocks.abs().amax(-1, keepdim=True))  # largest < 2^exponent
-    step = torch.ldexp(torch.ones_like(blocks[..., :1]), exponent - bits)
-    return (torch.round(blocks / step) * step).flatten(-2)[..., : x.shape[-1]].float()
+    step = torch.ldexp(torch.ones_like(blocks[..., :1]), exponent - 15)
+    squares = (blocks / step).square().sum(-1, keepdim=True)
+    step = torch.where(squares > 511 * 2.0**22, 2 * step, step)
+    step = torch.where(squares > 511 * 2.0**24, 2 * step, step)
+    steps = torch.round(blocks / step).clamp(max=32767)
+    return (steps * step).flatten(-2)[..., : x.shape[-1]].float()
 
 
 def _attend_rounded(attend: Callable[..., Any]) -> Callable[..., Any]:
@@ -74,29 +72,26 @@ def _attend_rounded(attend: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def _experts_rounded(bits: int) -> Callable[..., Any]:
+def _experts_rounded(
+    self: Any, hidden_states: Any, router_indices: Any = None, routing_weights: Any = None
+) -> Any:
     """Stands in for the experts' forward: the inputs of both products are rounded."""
     import torch
 
-    def forward(
-        self: Any, hidden_states: Any, router_indices: Any = None, routing_weights: Any = None
-    ) -> Any:
-        x = _fixed_point(hidden_states.reshape(-1, hidden_states.shape[-1]), bits)
-        chosen = router_indices.reshape(len(x), -1)
-        weights = routing_weights.reshape(len(x), -1)
-        by_slot = weights.shape == chosen.shape  # otherwise one weight an expert
-        out = torch.zeros_like(x)
-        for expert in range(self.num_experts):
-            token, slot = torch.where(chosen == expert)
-            if len(token) == 0:
-                continue
-            both = x[token] @ self.gate_up_proj[expert] + self.gate_up_proj_bias[expert]
-            gate = both[:, 0::2].clamp(max=self.limit)
-            up = both[:, 1::2].clamp(-self.limit, self.limit)
-            act = _fixed_point((up + 1) * gate * torch.sigmoid(self.alpha * gate), bits)
-            y = act @ self.down_proj[expert] + self.down_proj_bias[expert]
-            weight = weights[token, slot] if by_slot else weights[token, expert]
-            out.index_add_(0, token, y * weight[:, None])
-        return out.reshape(hidden_states.shape)
-
-    return forward
+    x = _fixed_point(hidden_states.reshape(-1, hidden_states.shape[-1]))
+    chosen = router_indices.reshape(len(x), -1)
+    weights = routing_weights.reshape(len(x), -1)
+    by_slot = weights.shape == chosen.shape  # otherwise one weight an expert
+    out = torch.zeros_like(x)
+    for expert in range(self.num_experts):
+        token, slot = torch.where(chosen == expert)
+        if len(token) == 0:
+            continue
+        both = x[token] @ self.gate_up_proj[expert] + self.gate_up_proj_bias[expert]
+        gate = both[:, 0::2].clamp(max=self.limit)
+        up = both[:, 1::2].clamp(-self.limit, self.limit)
+        act = _fixed_point((up + 1) * gate * torch.sigmoid(self.alpha * gate))
+        y = act @ self.down_proj[expert] + self.down_proj_bias[expert]
+        weight = weights[token, slot] if by_slot else weights[token, expert]
+        out.index_add_(0, token, y * weight[:, None])
+    return out.reshape(hidden_states.shape)

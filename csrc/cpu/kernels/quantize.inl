@@ -3,6 +3,14 @@
 namespace motet {
 namespace {
 
+// From a biased exponent.
+float PowerOfTwo(uint32_t exponent) {
+  const uint32_t bits = exponent << 23;
+  float power;
+  std::memcpy(&power, &bits, sizeof power);
+  return power;
+}
+
 void QuantizeBlock(const QuantizeArgs& a, int64_t block) {
   const int64_t left = a.size - block * kFixedBlockSize;
   const int n = left <= 0 ? 0 : left < kFixedBlockSize ? static_cast<int>(left) : kFixedBlockSize;
@@ -20,18 +28,21 @@ void QuantizeBlock(const QuantizeArgs& a, int64_t block) {
   std::memcpy(&bits, &largest, sizeof bits);
   const uint32_t exponent = finite ? bits >> 23 : 0;
   // Below 2^-100 a block is as good as zero; its scale must not become subnormal.
-  const uint32_t shifted = (exponent > 27 ? exponent : 27) - (FixedInputBits(a.weights) - 1);
-  const uint32_t inverse_bits = (254 - shifted) << 23, scale_bits = shifted << 23;
-  float inverse, scale;
-  std::memcpy(&inverse, &inverse_bits, sizeof inverse);
-  std::memcpy(&scale, &scale_bits, sizeof scale);
+  uint32_t scale_exponent = (exponent > 27 ? exponent : 27) - (kFixedBits - 1);
+  const Vec full = Set(PowerOfTwo(254 - scale_exponent));
+  Vec squares = Set(0);
+  for (int i = 0; i < kFixedBlockSize; i += 8) {
+    const Vec v = Mul(Load(values + i), full);
+    squares = Add(squares, Mul(v, v));
+  }
+  scale_exponent += Halvings(ReduceAdd(squares));
   const float unit = a.weights == WeightFormat::kMxfp4 ? kMxfp4Unit : 1;
-  a.scales[block] = finite ? scale * unit : __builtin_nanf("");
+  a.scales[block] = finite ? PowerOfTwo(scale_exponent) * unit : __builtin_nanf("");
   int16_t* group = a.integers + block / kFixedGroup * kFixedGroup * kFixedBlockSize;
   const int first = static_cast<int>(block % kFixedGroup) * kFixedBlockSize;
-  const Vec factor = Set(finite ? inverse : 0);
+  const Vec factor = Set(finite ? PowerOfTwo(254 - scale_exponent) : 0);
   for (int i = 0; i < kFixedBlockSize; i += 8) {
-    Store(values + i, Round(Mul(Load(values + i), factor)));
+    Store(values + i, Min(Round(Mul(Load(values + i), factor)), Set(32767)));
   }
   for (int i = 0; i < kFixedBlockSize; ++i) {
     group[FixedIndex(first + i)] = finite ? static_cast<int16_t>(values[i]) : 0;
