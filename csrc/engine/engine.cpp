@@ -139,18 +139,23 @@ void Engine::Cancel(int64_t request) {
 }
 
 void Engine::TakeQueued() {
-  const std::lock_guard lock(queue_mutex_);
-  for (auto& request : submitted_) {
+  // The end of a request may have to wait for the GIL, whose holder may wait for the queue.
+  std::vector<std::unique_ptr<Request>> submitted;
+  std::vector<int64_t> cancelled;
+  {
+    const std::lock_guard lock(queue_mutex_);
+    submitted.swap(submitted_);
+    cancelled.swap(cancelled_);
+  }
+  for (auto& request : submitted) {
     scheduler_.Add(&request->sequence);
     requests_.push_back(std::move(request));
   }
-  submitted_.clear();
-  for (const int64_t id : cancelled_) {
+  for (const int64_t id : cancelled) {
     const auto it = std::find_if(requests_.begin(), requests_.end(),
                                  [&](const auto& request) { return request->id == id; });
     if (it != requests_.end()) End(**it, -1, Finish::kCancelled, kNoLogprobs);
   }
-  cancelled_.clear();
 }
 
 void Engine::Emit(const Request& request, int32_t token, int64_t position,
