@@ -5,20 +5,38 @@
 
 namespace motet {
 
-enum class WeightFormat { kBf16, kMxfp4 };
+enum class WeightFormat { kBf16, kMxfp4, kInt8 };
 
-// A row-major matrix W [rows, cols]; an op computes x · Wᵀ.
+// int8 weights, made at load from bf16: blocks of 32 columns with a scale each, sixteen rows side
+// by side, so that a dot of four bytes in each 32-bit lane makes sixteen outputs at once.
+//   data   [ceil(rows/16), ScaleCols(), 8, 16, 4]   byte (p, r, i): 128 + the integer of row r and
+//                                                   column 8 (p/2) + p%2 + 2 i, as nibbles of MXFP4
+//                                                   fall apart
+//   scales [ceil(rows/16), ScaleCols(), 16] bf16    weight = integer * scale, |integer| <= 127
+inline constexpr int kInt8Rows = 16;
+inline constexpr int kInt8BlockBytes = 32 * kInt8Rows;  // of data
+inline constexpr int kInt8Offset = 128;
+
+// A matrix W [rows, cols], row-major but for int8; an op computes x · Wᵀ.
 struct WeightMatrix {
   WeightFormat format = WeightFormat::kBf16;
-  const uint8_t* data = nullptr;  // bf16: [rows, cols] x 2 bytes; mxfp4: blocks, see mxfp4.h
+  const uint8_t* data = nullptr;  // bf16: [rows, cols] x 2 bytes; mxfp4: see mxfp4.h; int8: above
   // [rows, ScaleCols()] powers of two of 32 columns each, as E8M0. mxfp4: the checkpoint's own;
-  // bf16: of the weights as integers, see fixed.h, or null where only floats are multiplied.
+  // bf16: of the weights as integers, see fixed.h, or null where only floats are multiplied; int8:
+  // above.
   const uint8_t* scales = nullptr;
   int64_t rows = 0;
   int64_t cols = 0;
 
   int64_t ScaleCols() const { return (cols + 31) / 32; }
   int64_t RowBytes() const { return format == WeightFormat::kBf16 ? cols * 2 : cols / 2; }
+  int64_t Int8Blocks() const { return (rows + kInt8Rows - 1) / kInt8Rows * ScaleCols(); }
+  int64_t DataBytes() const {
+    return format == WeightFormat::kInt8 ? Int8Blocks() * kInt8BlockBytes : rows * RowBytes();
+  }
+  int64_t ScaleBytes() const {
+    return format == WeightFormat::kInt8 ? Int8Blocks() * kInt8Rows * 2 : rows * ScaleCols();
+  }
 };
 
 // The same matrix for each expert, one after the other: [experts, rows, cols].
@@ -27,8 +45,8 @@ struct ExpertMatrices {
 
   WeightMatrix Expert(int64_t e) const {
     WeightMatrix w = first;
-    w.data += e * w.rows * w.RowBytes();
-    if (w.scales) w.scales += e * w.rows * w.ScaleCols();
+    w.data += e * w.DataBytes();
+    if (w.scales) w.scales += e * w.ScaleBytes();
     return w;
   }
 };

@@ -24,9 +24,10 @@ using Ids = py::array_t<int32_t, py::array::c_style | py::array::forcecast>;
 
 Precision ParsePrecision(const std::string& name) {
   if (name == "exact") return Precision::kExact;
+  if (name == "int8") return Precision::kInt8;
   if (name == "f32") return Precision::kF32;
   throw InvalidRequestError("precision",
-                            "precision: expected 'exact' or 'f32', found '" + name + "'");
+                            "precision: expected 'exact', 'int8' or 'f32', found '" + name + "'");
 }
 
 const char* FinishName(Finish finish) {

@@ -11,7 +11,9 @@
 #include "base/f16.h"
 #include "base/mxfp4.h"
 #include "bindings/bindings.h"
+#include "cpu/backend.h"
 #include "cpu/isa.h"
+#include "cpu/pack_int8.h"
 #include "model/config.h"
 
 namespace py = pybind11;
@@ -81,38 +83,72 @@ Floats MatmulMxfp4(const std::string& isa, const Floats& x, const Bytes& blocks,
   return MatmulRows(Table(isa), Mxfp4Matrix(blocks, scales), x, bias);
 }
 
-// Quantises x as exact mode does and multiplies.
-Floats FixedRowsOf(const KernelTable& table, const WeightMatrix& w, const Floats& x,
-                   const std::optional<Bits>& bias) {
+// Turns x into integers of a precision and multiplies.
+Floats FixedRowsOf(const KernelTable& table, Precision precision, const WeightMatrix& w,
+                   const Floats& x, const std::optional<Bits>& bias) {
   Expect(x.ndim() == 2 && x.shape(1) == w.cols, "x [tokens, cols]");
   Expect(!bias || bias->size() == w.rows, "bias [rows]");
-  const int64_t tokens = x.shape(0), row_blocks = FixedBlocks(w.cols);
-  std::vector<int16_t> integers(tokens * row_blocks * kFixedBlockSize);
-  std::vector<float> x_scales(tokens * row_blocks);
+  const bool int8 = precision == Precision::kInt8;
+  const int64_t tokens = x.shape(0);
+  FixedBuffer buffer(precision, tokens, w.cols);
   Floats out({static_cast<py::ssize_t>(tokens), static_cast<py::ssize_t>(w.rows)});
   const FixedMatmulArgs args{w,
                              bias ? bias->data() : nullptr,
                              0,
                              w.rows,
                              static_cast<int>(tokens),
-                             {integers.data(), x_scales.data()},
+                             buffer.Row(0, w.cols),
                              nullptr,
                              out.mutable_data(),
                              w.rows};
   const float* data = x.data();
   const py::gil_scoped_release release;
   for (int64_t t = 0; t < tokens; ++t) {
-    table.quantize({data + t * w.cols, w.cols, w.format,
-                    integers.data() + t * row_blocks * kFixedBlockSize,
-                    x_scales.data() + t * row_blocks});
+    const QuantizeArgs row{data + t * w.cols, w.cols, w.format, buffer.Row(t, w.cols)};
+    int8 ? table.quantize_int8(row) : table.quantize_fixed(row);
   }
-  table.matmul_fixed(args);
+  int8 ? table.matmul_int8(args) : table.matmul_fixed(args);
   return out;
 }
 
 Floats MatmulFixedMxfp4(const std::string& isa, const Floats& x, const Bytes& blocks,
                         const Bytes& scales, const std::optional<Bits>& bias) {
-  return FixedRowsOf(Table(isa), Mxfp4Matrix(blocks, scales), x, bias);
+  return FixedRowsOf(Table(isa), Precision::kExact, Mxfp4Matrix(blocks, scales), x, bias);
+}
+
+Floats MatmulInt8Mxfp4(const std::string& isa, const Floats& x, const Bytes& blocks,
+                       const Bytes& scales, const std::optional<Bits>& bias) {
+  return FixedRowsOf(Table(isa), Precision::kInt8, Mxfp4Matrix(blocks, scales), x, bias);
+}
+
+// bf16 weights as int8 mode packs them.
+class Int8Weights {
+ public:
+  explicit Int8Weights(const Bits& weight) {
+    Expect(weight.ndim() == 2, "weight [rows, cols]");
+    matrix_ = {WeightFormat::kInt8, nullptr, nullptr, weight.shape(0), weight.shape(1)};
+    memory_ = LargeBuffer(matrix_.DataBytes() + matrix_.ScaleBytes());
+    matrix_.data = memory_.data();
+    matrix_.scales = memory_.data() + matrix_.DataBytes();
+    const int64_t blocks = matrix_.ScaleCols();
+    for (int64_t r = 0; r < matrix_.rows; r += kInt8Rows) {
+      const int64_t first = r / kInt8Rows * blocks;
+      PackInt8(
+          weight.data() + r * matrix_.cols, std::min<int64_t>(kInt8Rows, matrix_.rows - r),
+          matrix_.cols, memory_.data() + first * kInt8BlockBytes,
+          reinterpret_cast<uint16_t*>(memory_.data() + matrix_.DataBytes()) + first * kInt8Rows);
+    }
+  }
+  const WeightMatrix& matrix() const { return matrix_; }
+
+ private:
+  WeightMatrix matrix_;
+  LargeBuffer memory_;
+};
+
+Floats MatmulInt8(const std::string& isa, const Floats& x, const Int8Weights& weight,
+                  const std::optional<Bits>& bias) {
+  return FixedRowsOf(Table(isa), Precision::kInt8, weight.matrix(), x, bias);
 }
 
 // `scales` are those of the weights as integers, see base/fixed.h.
@@ -122,7 +158,7 @@ Floats MatmulFixedBf16(const std::string& isa, const Floats& x, const Bits& weig
   Expect(scales.ndim() == 2 && scales.shape(0) == w.rows && scales.shape(1) == w.ScaleCols(),
          "scales [rows, ceil(cols/32)]");
   w.scales = scales.data();
-  return FixedRowsOf(Table(isa), w, x, bias);
+  return FixedRowsOf(Table(isa), Precision::kExact, w, x, bias);
 }
 
 Floats RmsNorm(const std::string& isa, const Floats& x, const Bits& weight, float eps) {
@@ -196,6 +232,10 @@ void BindOps(py::module_& m) {
   ops.def("matmul_fixed_bf16", &MatmulFixedBf16, "isa"_a, "x"_a, "weight"_a, "scales"_a,
           "bias"_a = py::none());
   ops.def("matmul_fixed_mxfp4", &MatmulFixedMxfp4, "isa"_a, "x"_a, "blocks"_a, "scales"_a,
+          "bias"_a = py::none());
+  py::class_<Int8Weights>(ops, "Int8Weights").def(py::init<const Bits&>(), "weight"_a);
+  ops.def("matmul_int8", &MatmulInt8, "isa"_a, "x"_a, "weight"_a, "bias"_a = py::none());
+  ops.def("matmul_int8_mxfp4", &MatmulInt8Mxfp4, "isa"_a, "x"_a, "blocks"_a, "scales"_a,
           "bias"_a = py::none());
   ops.def("rms_norm", &RmsNorm, "isa"_a, "x"_a, "weight"_a, "eps"_a);
   ops.def("rope", &Rope, "isa"_a, "x"_a, "cos"_a, "sin"_a);

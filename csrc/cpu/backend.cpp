@@ -22,12 +22,15 @@ CpuBackend::CpuBackend(const ModelConfig& config, Precision precision, int threa
     : config_(config),
       precision_(precision),
       kernels_(SelectKernels()),
+      matmul_fixed_(precision == Precision::kInt8 ? kernels_.matmul_int8 : kernels_.matmul_fixed),
+      quantize_(precision == Precision::kInt8 ? kernels_.quantize_int8 : kernels_.quantize_fixed),
       pool_(threads),
       pair_of_choice_(max_tokens * config.experts_per_token),
       pair_token_(max_tokens * config.experts_per_token),
       expert_begin_(config.num_experts + 1),
-      fixed_inputs_(fixed() ? max_tokens : 0, std::max(config.hidden_size, config.QuerySize())),
-      fixed_activations_(fixed() ? max_tokens * config.experts_per_token : 0,
+      fixed_inputs_(precision, fixed() ? max_tokens : 0,
+                    std::max(config.hidden_size, config.QuerySize())),
+      fixed_activations_(precision, fixed() ? max_tokens * config.experts_per_token : 0,
                          config.intermediate_size),
       activations_(fixed() ? 0 : max_tokens * config.experts_per_token * config.intermediate_size) {
   used_experts_.reserve(config.num_experts);
@@ -35,13 +38,12 @@ CpuBackend::CpuBackend(const ModelConfig& config, Precision precision, int threa
 
 int64_t CpuBackend::bytes() const {
   return fixed_inputs_.bytes() + fixed_activations_.bytes() +
-         static_cast<int64_t>(activations_.size() * sizeof(float) + dense_scales_.size());
+         static_cast<int64_t>(activations_.size() * sizeof(float)) + dense_.size();
 }
 
 void CpuBackend::Quantize(const float* x, int64_t size, WeightFormat weights, int tokens) {
   pool_.ParallelFor(tokens, [&](int64_t t) {
-    const FixedRows row = fixed_inputs_.Row(t, size);
-    kernels_.quantize({x + t * size, size, weights, row.integers, row.scales});
+    quantize_({x + t * size, size, weights, fixed_inputs_.Row(t, size)});
   });
 }
 
@@ -59,7 +61,7 @@ void CpuBackend::Matmuls(const MatmulOp (&ops)[N], const float* x, int tokens) {
     const int64_t end = std::min(begin + kTaskRows, op->weight.rows);
     float* out = op->out + begin;
     if (fixed()) {
-      kernels_.matmul_fixed(
+      matmul_fixed_(
           {op->weight, op->bias, begin, end, tokens, fixed_x, nullptr, out, op->weight.rows});
     } else {
       kernels_.matmul(
@@ -137,16 +139,16 @@ void CpuBackend::Qkv(const QkvArgs& args) {
     const float* sin = args.sin + t * dim / 2;
     kernels_.rope({args.q + t * config_.QuerySize(), cos, sin, config_.num_heads, dim});
     kernels_.rope({args.k + t * config_.KvSize(), cos, sin, config_.num_kv_heads, dim});
-    precision_ == Precision::kExact ? Append<uint16_t>(args, t) : Append<float>(args, t);
+    precision_ == Precision::kF32 ? Append<float>(args, t) : Append<uint16_t>(args, t);
   });
 }
 
 void CpuBackend::Attention(const AttentionOpArgs& args) {
   const int64_t dim = config_.head_dim, kv_heads = config_.num_kv_heads;
   const int64_t group = config_.HeadsPerKvHead();
-  const size_t element = precision_ == Precision::kExact ? 2 : 4;
+  const size_t element = precision_ == Precision::kF32 ? 4 : 2;
   const auto attention =
-      precision_ == Precision::kExact ? kernels_.attention_f16 : kernels_.attention_f32;
+      precision_ == Precision::kF32 ? kernels_.attention_f32 : kernels_.attention_f16;
   pool_.ParallelFor(args.tokens.num_tokens * kv_heads, [&](int64_t task) {
     const int64_t t = task / kv_heads, h = task % kv_heads;
     const int64_t last = args.tokens.positions[t];

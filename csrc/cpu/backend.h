@@ -5,28 +5,37 @@
 #include <vector>
 
 #include "cpu/kernels/kernels.h"
+#include "cpu/large_buffer.h"
 #include "cpu/thread_pool.h"
 #include "model/config.h"
 #include "ops/ops.h"
 
 namespace motet {
 
-// Room for fixed-point rows of up to `size` values.
+// Room for rows of integers of up to `size` values.
 class FixedBuffer {
  public:
-  FixedBuffer(int64_t rows, int64_t size)
-      : integers_(rows * FixedBlocks(size) * kFixedBlockSize), scales_(rows * FixedBlocks(size)) {}
+  FixedBuffer(Precision precision, int64_t rows, int64_t size)
+      : integer_bytes_(precision == Precision::kInt8 ? 1 : 2),
+        integers_(rows * FixedBlocks(size) * kFixedBlockSize * integer_bytes_),
+        scales_(rows * FixedBlocks(size)),
+        starts_(precision == Precision::kInt8 ? scales_.size() : 0) {}
 
-  // Row i and those after it, where rows have `size` values.
-  FixedRows Row(int64_t i, int64_t size) {
-    const int64_t block = i * FixedBlocks(size);
-    return {integers_.data() + block * kFixedBlockSize, scales_.data() + block};
+  // Row i from a block on and the rows after it, where rows have `size` values.
+  FixedRows Row(int64_t i, int64_t size, int64_t block = 0) {
+    const int64_t at = i * FixedBlocks(size) + block;
+    return {integers_.data() + at * kFixedBlockSize * integer_bytes_, scales_.data() + at,
+            starts_.empty() ? nullptr : starts_.data() + at};
   }
-  int64_t bytes() const { return static_cast<int64_t>(integers_.size() * 2 + scales_.size() * 4); }
+  int64_t bytes() const {
+    return static_cast<int64_t>(integers_.size() + scales_.size() * 4 + starts_.size() * 4);
+  }
 
  private:
-  std::vector<int16_t> integers_;
+  int64_t integer_bytes_;
+  std::vector<uint8_t> integers_;
   std::vector<float> scales_;
+  std::vector<int32_t> starts_;
 };
 
 class CpuBackend {
@@ -34,7 +43,7 @@ class CpuBackend {
   // `max_tokens` is the most tokens that an op will be given.
   CpuBackend(const ModelConfig& config, Precision precision, int threads, int64_t max_tokens);
 
-  // Finds what the weights' products need beforehand and keeps it; `weights` refer to it from then
+  // Makes what the weights' products need beforehand and keeps it; `weights` refer to it from then
   // on. Throws CheckpointError for weights that are not finite.
   void Prepare(Weights& weights);
 
@@ -74,12 +83,17 @@ class CpuBackend {
               int64_t row_end);
   void Down(const MoeArgs& args, int64_t expert, int64_t pair0, int64_t pairs, int64_t row,
             int64_t row_end);
-  // Whether products are of fixed-point numbers.
-  bool fixed() const { return precision_ == Precision::kExact; }
+  // Both throw as Prepare does.
+  void PrepareScales(Weights& weights);
+  void PrepareInt8(Weights& weights);
+  // Whether products are of integers.
+  bool fixed() const { return precision_ != Precision::kF32; }
 
   ModelConfig config_;
   Precision precision_;
   const KernelTable& kernels_;
+  void (*const matmul_fixed_)(const FixedMatmulArgs&);  // the precision's
+  void (*const quantize_)(const QuantizeArgs&);
   ThreadPool pool_;
   // (token, choice) pairs of a step, grouped by expert in order of tokens.
   std::vector<int32_t> pair_of_choice_;  // [T, experts_per_token] -> pair
@@ -89,7 +103,7 @@ class CpuBackend {
   FixedBuffer fixed_inputs_;             // [T, hidden] or [T, heads * head_dim]
   FixedBuffer fixed_activations_;        // [pairs, intermediate]
   std::vector<float> activations_;       // [pairs, intermediate] where products are of floats
-  std::vector<uint8_t> dense_scales_;    // of the bf16 matrices, one after the other
+  LargeBuffer dense_;  // of the dense matrices, one after the other: scales; int8 mode: all
 };
 
 static_assert(Backend<CpuBackend>);

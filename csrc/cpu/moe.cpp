@@ -93,8 +93,8 @@ void CpuBackend::GateUp(const MoeArgs& args, int64_t expert, int64_t pair0, int6
     const int count = static_cast<int>(std::min<int64_t>(kTileTokens, pair0 + pairs - p));
     const int32_t* rows = pair_token_.data() + p;
     if (fixed()) {
-      kernels_.matmul_fixed({weight, bias, row, row_end, count, fixed_inputs_.Row(0, hidden), rows,
-                             gate_up, kGateUpRows});
+      matmul_fixed_({weight, bias, row, row_end, count, fixed_inputs_.Row(0, hidden), rows, gate_up,
+                     kGateUpRows});
     } else {
       kernels_.matmul(
           {weight, bias, row, row_end, count, args.normed, hidden, rows, gate_up, kGateUpRows});
@@ -106,9 +106,8 @@ void CpuBackend::GateUp(const MoeArgs& args, int64_t expert, int64_t pair0, int6
         continue;
       }
       kernels_.swiglu({in, activations, outputs, limit});
-      const FixedRows out = fixed_activations_.Row(p + i, inter);
-      kernels_.quantize({activations, outputs, weight.format, out.integers + row / 2,
-                         out.scales + row / 2 / kFixedBlockSize});
+      quantize_({activations, outputs, weight.format,
+                 fixed_activations_.Row(p + i, inter, row / 2 / kFixedBlockSize)});
     }
   }
 }
@@ -121,8 +120,8 @@ void CpuBackend::Down(const MoeArgs& args, int64_t expert, int64_t pair0, int64_
   const int count = static_cast<int>(pairs);
   float* out = args.expert_out + pair0 * hidden + row;
   if (fixed()) {
-    kernels_.matmul_fixed({weight, bias, row, row_end, count, fixed_activations_.Row(pair0, inter),
-                           nullptr, out, hidden});
+    matmul_fixed_({weight, bias, row, row_end, count, fixed_activations_.Row(pair0, inter), nullptr,
+                   out, hidden});
   } else {
     kernels_.matmul({weight, bias, row, row_end, count, activations_.data() + pair0 * inter, inter,
                      nullptr, out, hidden});

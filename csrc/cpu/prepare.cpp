@@ -1,5 +1,6 @@
-// What exact mode has to know about bf16 weights before it multiplies: the power of two of each
-// block as integers, see base/fixed.h. One pass over the weights, which also brings them to memory.
+// What is made of bf16 weights before they are multiplied. Exact mode: the power of two of each
+// block as integers, see base/fixed.h. int8 mode: a copy of 8-bit integers, see base/matrix.h. One
+// pass over the weights, which also brings them to memory.
 #include <algorithm>
 #include <atomic>
 #include <bit>
@@ -9,6 +10,7 @@
 #include "base/error.h"
 #include "base/fixed.h"
 #include "cpu/backend.h"
+#include "cpu/pack_int8.h"
 
 namespace motet {
 namespace {
@@ -60,15 +62,27 @@ bool ScaleRow(const uint16_t* weights, int64_t cols, uint8_t* scales) {
   return finite;
 }
 
+int64_t WholeLines(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+void CheckFinite(const Weights::DenseMatrix& m, int64_t bad_row) {
+  if (bad_row < 0) return;
+  throw CheckpointError("unusable weights", m.name, "finite numbers",
+                        "NaN or infinity in row " + std::to_string(bad_row));
+}
+
 }  // namespace
 
 void CpuBackend::Prepare(Weights& weights) {
-  if (!fixed()) return;
+  if (precision_ == Precision::kExact) PrepareScales(weights);
+  if (precision_ == Precision::kInt8) PrepareInt8(weights);
+}
+
+void CpuBackend::PrepareScales(Weights& weights) {
   const std::vector<Weights::DenseMatrix> matrices = weights.DenseMatrices();
   int64_t bytes = 0;
-  for (const auto& m : matrices) bytes += m.count * m.matrix->rows * m.matrix->ScaleCols();
-  dense_scales_.resize(bytes);
-  uint8_t* next = dense_scales_.data();
+  for (const auto& m : matrices) bytes += m.count * m.matrix->ScaleBytes();
+  dense_ = LargeBuffer(bytes);
+  uint8_t* next = dense_.data();
   for (const auto& m : matrices) {
     const int64_t rows = m.count * m.matrix->rows, cols = m.matrix->cols;
     const int64_t scale_cols = m.matrix->ScaleCols();
@@ -80,12 +94,43 @@ void CpuBackend::Prepare(Weights& weights) {
         if (!ScaleRow(data + r * cols, cols, next + r * scale_cols)) bad_row = r;
       }
     });
-    if (bad_row >= 0) {
-      throw CheckpointError("unusable weights", m.name, "finite numbers",
-                            "NaN or infinity in row " + std::to_string(bad_row));
-    }
+    CheckFinite(m, bad_row);
     m.matrix->scales = next;
     next += rows * scale_cols;
+  }
+}
+
+void CpuBackend::PrepareInt8(Weights& weights) {
+  const std::vector<Weights::DenseMatrix> matrices = weights.DenseMatrices();
+  const auto int8_of = [](const WeightMatrix& w) {
+    return WeightMatrix{WeightFormat::kInt8, nullptr, nullptr, w.rows, w.cols};
+  };
+  int64_t bytes = 0;
+  for (const auto& m : matrices) {
+    const WeightMatrix w = int8_of(*m.matrix);
+    bytes += m.count * w.DataBytes() + WholeLines(m.count * w.ScaleBytes());
+  }
+  dense_ = LargeBuffer(bytes);
+  uint8_t* data = dense_.data();
+  for (const auto& m : matrices) {
+    WeightMatrix w = int8_of(*m.matrix);
+    uint8_t* scales = data + m.count * w.DataBytes();
+    const int64_t groups = (w.rows + kInt8Rows - 1) / kInt8Rows;
+    const auto* source = reinterpret_cast<const uint16_t*>(m.matrix->data);
+    std::atomic<int64_t> bad_row = -1;
+    pool_.ParallelFor(m.count * groups, [&](int64_t task) {
+      const int64_t first = task / groups * w.rows + task % groups * kInt8Rows;
+      const int64_t rows = std::min<int64_t>(kInt8Rows, w.rows - task % groups * kInt8Rows);
+      const bool finite = PackInt8(
+          source + first * w.cols, rows, w.cols, data + task * w.ScaleCols() * kInt8BlockBytes,
+          reinterpret_cast<uint16_t*>(scales) + task * w.ScaleCols() * kInt8Rows);
+      if (!finite) bad_row = first;
+    });
+    CheckFinite(m, bad_row);
+    w.data = data;
+    w.scales = scales;
+    *m.matrix = w;
+    data = scales + WholeLines(m.count * w.ScaleBytes());
   }
 }
 

@@ -17,7 +17,7 @@ int64_t Pages(int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens;
 }  // namespace
 
 KvCachePlan MinimalKvCache(const ModelConfig& config, const KvCacheLimits& limits) {
-  const int64_t element = limits.precision == Precision::kExact ? 2 : 4;
+  const int64_t element = limits.precision == Precision::kF32 ? 4 : 2;
   const int64_t layer_page_bytes = 2 * kPageTokens * config.KvSize() * element;
   const int64_t sliding =
       std::count(config.layer_is_sliding.begin(), config.layer_is_sliding.end(), true);

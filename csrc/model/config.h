@@ -9,6 +9,7 @@ namespace motet {
 
 enum class Precision {
   kExact,  // matrix products in fixed point (base/fixed.h), cache in half precision
+  kInt8,   // matrix products of 8-bit integers, dense weights too; the cache as in kExact
   kF32,    // nothing rounded, cache in float32: slow, proves the maths
 };
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, final
 import numpy as np
 import numpy.typing as npt
 
-Precision = Literal["exact", "f32"]
+Precision = Literal["exact", "int8", "f32"]
 
 @final
 class ModelConfig:

@@ -22,7 +22,7 @@ from motet.runner import Runner
 from motet.tokenizer import Tokenizer
 from motet.weights import core_config, load_weights
 
-Precision = Literal["exact", "f32"]
+Precision = Literal["exact", "int8", "f32"]
 Device = Literal["auto", "cpu"]
 
 _MAX_BATCH = 8  # sequences computed together; more wait

@@ -16,6 +16,9 @@ from tests.golden.bounds import (
     EXACT_FROM_ROUNDED,
     F32_FROM_PLAIN,
     F32_FROM_PLAIN_PAST_4096,
+    INT8_FROM_PLAIN,
+    INT8_FROM_PLAIN_FULL_WIDTH,
+    INT8_FROM_ROUNDED,
 )
 from tests.golden.cases import FULL_WIDTH_CASE, LONG_CASE, SMALL_CASES, GoldenCase
 from tests.golden.files import load_golden
@@ -42,6 +45,17 @@ def test_exact_mode(case: GoldenCase, isa: str, make_checkpoint: MakeCheckpoint)
 
 
 @pytest.mark.parametrize("isa", _core.isas(), indirect=True)
+@small_cases
+def test_int8_mode(case: GoldenCase, isa: str, make_checkpoint: MakeCheckpoint) -> None:
+    directory = make_checkpoint(case.spec)
+    logits = logits_of(directory, "int8", case.token_ids())
+    reference = ReferenceModel(directory, precision="int8").logits(case.token_ids())
+    golden = load_golden(case, directory)
+    assert median_relative_l2(golden.of(logits), golden.plain) <= INT8_FROM_PLAIN
+    assert median_relative_l2(logits, reference) <= INT8_FROM_ROUNDED
+
+
+@pytest.mark.parametrize("isa", _core.isas(), indirect=True)
 @all_cases
 def test_f32_mode(case: GoldenCase, isa: str, make_checkpoint: MakeCheckpoint) -> None:
     directory = make_checkpoint(case.spec)
@@ -58,7 +72,7 @@ def test_golden_equals_the_numpy_model(case: GoldenCase, make_checkpoint: MakeCh
     golden = load_golden(case, directory)
     plain = golden.of(ReferenceModel(directory).logits(case.token_ids()))
     assert median_relative_l2(plain, golden.plain) <= F32_FROM_PLAIN
-    exact = golden.of(ReferenceModel(directory, exact=True).logits(case.token_ids()))
+    exact = golden.of(ReferenceModel(directory, precision="exact").logits(case.token_ids()))
     assert median_relative_l2(exact, golden.rounded) <= EXACT_FROM_ROUNDED
 
 
@@ -71,7 +85,7 @@ def test_f32_mode_equals_the_numpy_model(case: GoldenCase, make_checkpoint: Make
 
 
 @small_cases
-@pytest.mark.parametrize("precision", ["exact", "f32"])
+@pytest.mark.parametrize("precision", ["exact", "int8", "f32"])
 def test_token_by_token_equals_prefill(
     case: GoldenCase, precision: str, make_checkpoint: MakeCheckpoint
 ) -> None:
@@ -87,7 +101,7 @@ def test_token_by_token_equals_prefill(
 
 
 @pytest.mark.full_width
-@pytest.mark.parametrize("precision", ["exact", "f32"])
+@pytest.mark.parametrize("precision", ["exact", "int8", "f32"])
 def test_two_full_width_layers(precision: str, make_checkpoint: MakeCheckpoint) -> None:
     """gpt-oss-20b's sizes with two layers: 3.4 GB on disk, 200 tokens."""
     case = FULL_WIDTH_CASE
@@ -96,6 +110,9 @@ def test_two_full_width_layers(precision: str, make_checkpoint: MakeCheckpoint) 
     logits = golden.of(logits_of(directory, precision, case.token_ids()))
     if precision == "f32":
         assert median_relative_l2(logits, golden.plain) <= F32_FROM_PLAIN
+    elif precision == "int8":
+        print("DIST full", median_relative_l2(logits, golden.plain))
+        assert median_relative_l2(logits, golden.plain) <= INT8_FROM_PLAIN_FULL_WIDTH
     else:
         assert median_relative_l2(logits, golden.plain) <= EXACT_FROM_PLAIN
         assert median_relative_l2(logits, golden.rounded) <= EXACT_FROM_ROUNDED

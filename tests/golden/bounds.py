@@ -7,3 +7,8 @@ EXACT_FROM_PLAIN = 1e-3  # what a cache in half precision and fixed-point inputs
 EXACT_FROM_ROUNDED = 5e-4  # the order of float32 sums, amplified by rounding
 F32_FROM_PLAIN = 1e-5
 F32_FROM_PLAIN_PAST_4096 = 5e-4  # float32 rotary angles are off by 1e-7 times the position
+INT8_FROM_PLAIN = 6e-2  # 8-bit integers in blocks of 32, on toys of a few blocks
+INT8_FROM_PLAIN_FULL_WIDTH = 3.3e-2  # what llama.cpp's Q8_0 costs
+# A float32 sum in another order rounds to another integer here and there, which later layers
+# amplify; where none does the distance is 2e-7.
+INT8_FROM_ROUNDED = 2e-2

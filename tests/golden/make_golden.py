@@ -29,7 +29,7 @@ def write_case(case: GoldenCase) -> None:
         plain, rounded = (logits[kept] for logits in oracle_logits(directory, ids))
         report = f"rounding {median_relative_l2(rounded, plain):.1e}"
         if case is not FULL_WIDTH_CASE:  # the plain numpy model would take minutes
-            exact = ReferenceModel(directory, exact=True).logits(ids)[kept]
+            exact = ReferenceModel(directory, precision="exact").logits(ids)[kept]
             report += f", numpy from rounded {median_relative_l2(exact, rounded):.1e}"
         weights = fingerprint(directory)
     np.savez_compressed(

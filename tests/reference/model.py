@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,12 +24,16 @@ E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -
 class ReferenceModel:
     """One checkpoint, read by the few lines at this file's end, none of them the engine's.
 
-    `exact` rounds what motet's exact mode rounds: keys after RoPE and values to half precision, the
-    inputs of products and dense weights to fixed point. Everything else stays in `dtype`.
+    A `precision` rounds what motet's rounds: keys after RoPE and values to half precision, the
+    inputs of products and dense weights to fixed point or 8-bit integers. Everything else, and
+    with "f32" everything, stays in `dtype`.
     """
 
     def __init__(
-        self, directory: Path, dtype: type[np.floating[Any]] = np.float64, exact: bool = False
+        self,
+        directory: Path,
+        dtype: type[np.floating[Any]] = np.float64,
+        precision: Literal["exact", "int8", "f32"] = "f32",
     ) -> None:
         self.config: dict[str, Any] = json.loads((directory / "config.json").read_text())
         self.rope: dict[str, Any] = self.config.get("rope_parameters") or {
@@ -38,7 +42,7 @@ class ReferenceModel:
         }
         self.tensors = read_tensors(directory)
         self.dtype = dtype
-        self.exact = exact
+        self.precision = precision
 
     def logits(self, token_ids: Sequence[int]) -> Float:
         """[n, V]"""
@@ -60,7 +64,7 @@ class ReferenceModel:
         q = self.rotate(self.linear(h, prefix + "q_proj").reshape(n, -1, size))  # [n, A, D]
         k = self.rotate(self.linear(h, prefix + "k_proj").reshape(n, -1, size))  # [n, G, D]
         v = self.linear(h, prefix + "v_proj").reshape(n, -1, size)  # [n, G, D]
-        if self.exact:
+        if self.precision != "f32":
             k, v = (a.astype(np.float16).astype(self.dtype) for a in (k, v))
         sinks = self.weight(prefix + "sinks")  # [A]
         i, j = np.arange(n)[:, None], np.arange(n)[None, :]
@@ -116,7 +120,7 @@ class ReferenceModel:
             matrix = decode_mxfp4(
                 self.tensors[name + "_blocks"][expert], self.tensors[name + "_scales"][expert]
             ).astype(self.dtype)
-            product = self.fixed(x) @ matrix.T
+            product = self.rounded(x) @ matrix.T
         else:
             product = self.dense(x, bf16_values(self.tensors[name][expert]).astype(self.dtype).T)
         bias = bf16_values(self.tensors[name + "_bias"][expert]).astype(self.dtype)
@@ -127,11 +131,15 @@ class ReferenceModel:
         return self.dense(x, self.weight(name + ".weight")) + self.weight(name + ".bias")
 
     def dense(self, x: Float, matrix: Float) -> Float:
-        product: Float = self.fixed(x) @ self.fixed(matrix).T
+        weights = int8_weights(matrix) if self.precision == "int8" else self.rounded(matrix)
+        product: Float = self.rounded(x) @ weights.astype(self.dtype).T
         return product
 
-    def fixed(self, x: Float) -> Float:
-        return fixed_point(x).astype(self.dtype) if self.exact else x
+    def rounded(self, x: Float) -> Float:
+        if self.precision == "f32":
+            return x
+        integers = fixed_point if self.precision == "exact" else int8_values
+        return integers(x).astype(self.dtype)
 
     def weight(self, name: str) -> Float:
         return bf16_values(self.tensors[name]).astype(self.dtype)
@@ -188,6 +196,29 @@ def fixed_exponents(blocks: Float) -> npt.NDArray[np.int32]:
     for bound in (2.0**31, 2.0**33):
         exponents = exponents + (squares > bound * (1 - 1 / 512))
     return exponents
+
+
+def int8_values(x: Float) -> npt.NDArray[np.float64]:
+    """32 values each as multiples of a 127th of their largest magnitude."""
+    return _multiples(x, lambda largest: largest.astype(np.float32) / np.float32(127))
+
+
+def int8_weights(weights: Float) -> npt.NDArray[np.float64]:
+    """The same, where the 127th is rounded up to a bf16 number."""
+
+    def scale(largest: Float) -> npt.NDArray[Any]:
+        bits = (largest.astype(np.float32) / np.float32(127)).view(np.uint32)
+        return ((bits + 0xFFFF) & np.uint32(0xFFFF0000)).view(np.float32)
+
+    return _multiples(weights, scale)
+
+
+def _multiples(x: Float, scale: Callable[[Float], npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
+    padded = np.pad(np.asarray(x, np.float64), [(0, 0)] * (x.ndim - 1) + [(0, -x.shape[-1] % 32)])
+    blocks = padded.reshape(*x.shape[:-1], -1, 32)
+    scales = scale(np.abs(blocks).max(-1, keepdims=True)).astype(np.float64)
+    steps = np.rint(blocks / np.where(scales > 0, scales, 1))
+    return (steps * scales).reshape(padded.shape)[..., : x.shape[-1]]
 
 
 def bf16_values(bits: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

@@ -18,30 +18,51 @@ namespace {
 // halves: four registers, each with eight words of either block.
 constexpr int kGroupBlocks = 2;
 
+template <class Integer>
 inline int FixedIndex(int i) {
   const int group = i / (kGroupBlocks * kFixedBlockSize);
   const int block = i / kFixedBlockSize % kGroupBlocks, column = i % kFixedBlockSize;
+  if constexpr (sizeof(Integer) == 1) {  // halves stay together
+    return (group * 2 + column % 2) * kFixedBlockSize + block * 16 + column / 2;
+  }
   const int reg = column % 2 * 2 + column / 16;
   return group * kGroupBlocks * kFixedBlockSize + reg * 16 + block * 8 + column / 2 % 8;
 }
 
+// One row's group of weights, or a group of x.
+template <class Integer>
 struct FixedWeights {
-  __m256i words[4];
+  __m256i words[2 * sizeof(Integer)];
 };
 
-struct FixedInputs {
-  __m256i words[4];
-};
+template <class Integer>
+using FixedInputs = FixedWeights<Integer>;
 
 // Four partial sums of the first block, four of the second.
 using FixedSums = __m256i;
 
 // An MXFP4 weight's value, before its scale, for an integer of 1: half, for the doubled codes, and
-// the 256 that DecodeMxfp4Group leaves in.
-constexpr float kMxfp4Unit = 0.5f / 256;
+// for 16 bits the 256 that DecodeMxfp4Group leaves in.
+template <class Integer>
+constexpr float kMxfp4Unit = sizeof(Integer) == 1 ? 0.5f : 0.5f / 256;
+
+template <class Integer>
+inline FixedWeights<Integer> DecodeMxfp4Group(const uint8_t* codes);
+
+// Bytes with kMxfp4Offset.
+template <>
+inline FixedWeights<int8_t> DecodeMxfp4Group(const uint8_t* codes) {
+  const __m256i table = _mm256_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0,
+                                         12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0);
+  const __m256i nibble = _mm256_set1_epi8(15);
+  const __m256i all = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes));
+  return {{_mm256_shuffle_epi8(table, _mm256_and_si256(all, nibble)),
+           _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(all, 4), nibble))}};
+}
 
 // A look-up gives bytes; unpacking them into the upper half of words keeps their sign.
-inline FixedWeights DecodeMxfp4Group(const uint8_t* codes) {
+template <>
+inline FixedWeights<int16_t> DecodeMxfp4Group(const uint8_t* codes) {
   const __m256i table = _mm256_setr_epi8(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12, 0,
                                          1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12);
   const __m256i nibble = _mm256_set1_epi8(15), zero = _mm256_setzero_si256();
@@ -55,7 +76,7 @@ inline FixedWeights DecodeMxfp4Group(const uint8_t* codes) {
 
 // `scales` of the group's two blocks. Of each register's 32-bit lanes the lower halves are even
 // columns, the upper ones odd.
-inline FixedWeights DecodeBf16Group(const uint8_t* bits, const uint8_t* scales) {
+inline FixedWeights<int16_t> DecodeBf16Group(const uint8_t* bits, const uint8_t* scales) {
   const __m256i upper = _mm256_set1_epi32(static_cast<int>(0xFFFF0000));
   __m256i even[4], odd[4];  // block, half of it
   for (int i = 0; i < 4; ++i) {
@@ -73,19 +94,45 @@ inline FixedWeights DecodeBf16Group(const uint8_t* bits, const uint8_t* scales) 
       {pack(even[0], even[2]), pack(even[1], even[3]), pack(odd[0], odd[2]), pack(odd[1], odd[3])}};
 }
 
-inline FixedInputs LoadInputs(const int16_t* integers) {
+template <class Integer>
+inline FixedInputs<Integer> LoadInputs(const Integer* integers) {
   const auto* p = reinterpret_cast<const __m256i*>(integers);
-  return {{_mm256_loadu_si256(p), _mm256_loadu_si256(p + 1), _mm256_loadu_si256(p + 2),
-           _mm256_loadu_si256(p + 3)}};
+  FixedInputs<Integer> x;
+  for (__m256i& words : x.words) words = _mm256_loadu_si256(p++);
+  return x;
 }
 
 // 32 products of at most 2^14 * 12 * 256, or 2^13 * 2^13 * 255/256, stay below 2^31.
-inline FixedSums MultiplyGroup(const FixedWeights& w, const FixedInputs& x) {
+inline FixedSums MultiplyGroup(const FixedWeights<int16_t>& w, const FixedInputs<int16_t>& x) {
   const __m256i even = _mm256_add_epi32(_mm256_madd_epi16(w.words[0], x.words[0]),
                                         _mm256_madd_epi16(w.words[1], x.words[1]));
   const __m256i odd = _mm256_add_epi32(_mm256_madd_epi16(w.words[2], x.words[2]),
                                        _mm256_madd_epi16(w.words[3], x.words[3]));
   return _mm256_add_epi32(even, odd);
+}
+
+// Four products of at most 24 * 127 fit 16 bits.
+inline FixedSums MultiplyGroup(const FixedWeights<int8_t>& w, const FixedInputs<int8_t>& x) {
+  return _mm256_madd_epi16(_mm256_add_epi16(_mm256_maddubs_epi16(w.words[0], x.words[0]),
+                                            _mm256_maddubs_epi16(w.words[1], x.words[1])),
+                           _mm256_set1_epi16(1));
+}
+
+// Eight rows of int8 weights, a word of four each, times x's word.
+using Int8Sums = __m256i;
+inline Int8Sums NoSums() { return _mm256_setzero_si256(); }
+inline Vec ToFloats(Int8Sums sums) { return _mm256_cvtepi32_ps(sums); }
+
+// The dot takes one operand without a sign: weights give theirs to x. Two products of at most
+// 127 * 127 fit 16 bits.
+inline Int8Sums AddWords(Int8Sums sums, const uint8_t* weights, const int8_t* x) {
+  int32_t word;
+  std::memcpy(&word, x, sizeof word);
+  const __m256i w = _mm256_xor_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(weights)),
+                                     _mm256_set1_epi8(static_cast<char>(kInt8Offset)));
+  const __m256i pairs =
+      _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(_mm256_set1_epi32(word), w));
+  return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 
 // Pairs of partial sums of two rows: [a02 b02 a13 b13] in each lane.

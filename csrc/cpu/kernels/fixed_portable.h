@@ -12,16 +12,25 @@ namespace {
 
 constexpr int kGroupBlocks = 2;
 
-// Where value `i` lives among the integers of kFixedGroup blocks.
-int FixedIndex(int i) { return i; }
+// Where value `i` lives among the integers of kFixedGroup blocks: bytes of even columns and of odd
+// ones apart, which makes words of int8 weights' columns.
+template <class Integer>
+int FixedIndex(int i) {
+  if constexpr (sizeof(Integer) == 2) return i;
+  const int group = i / (kGroupBlocks * kFixedBlockSize);
+  const int block = i / kFixedBlockSize % kGroupBlocks, column = i % kFixedBlockSize;
+  return (group * 2 + column % 2) * kFixedBlockSize + block * 16 + column / 2;
+}
 
 // One row's group as integers.
+template <class Integer>
 struct FixedWeights {
-  int16_t integers[kGroupBlocks * kFixedBlockSize];
+  Integer integers[kGroupBlocks * kFixedBlockSize];
 };
 
+template <class Integer>
 struct FixedInputs {
-  const int16_t* integers;
+  const Integer* integers;
 };
 
 // Sums of one row's two blocks.
@@ -30,20 +39,26 @@ struct FixedSums {
 };
 
 // An MXFP4 weight's value, before its scale, for an integer of 1.
+template <class Integer>
 constexpr float kMxfp4Unit = 0.5f;
 
-FixedWeights DecodeMxfp4Group(const uint8_t* codes) {
-  FixedWeights w;
+// Bytes have kMxfp4Offset.
+template <class Integer>
+FixedWeights<Integer> DecodeMxfp4Group(const uint8_t* codes) {
+  constexpr int kOffset = sizeof(Integer) == 1 ? kMxfp4Offset : 0;
+  FixedWeights<Integer> w;
   for (int j = 0; j < kGroupBlocks * kMxfp4BlockBytes; ++j) {
-    w.integers[2 * j] = static_cast<int16_t>(2 * kE2m1[codes[j] & 15]);
-    w.integers[2 * j + 1] = static_cast<int16_t>(2 * kE2m1[codes[j] >> 4]);
+    w.integers[FixedIndex<Integer>(2 * j)] =
+        static_cast<Integer>(2 * kE2m1[codes[j] & 15] + kOffset);
+    w.integers[FixedIndex<Integer>(2 * j + 1)] =
+        static_cast<Integer>(2 * kE2m1[codes[j] >> 4] + kOffset);
   }
   return w;
 }
 
 // `scales` of the group's two blocks.
-FixedWeights DecodeBf16Group(const uint8_t* bits, const uint8_t* scales) {
-  FixedWeights w;
+FixedWeights<int16_t> DecodeBf16Group(const uint8_t* bits, const uint8_t* scales) {
+  FixedWeights<int16_t> w;
   for (int b = 0; b < kGroupBlocks; ++b) {
     const float inverse = InverseScale(scales[b]);
     for (int i = 0; i < kFixedBlockSize; ++i) {
@@ -56,14 +71,34 @@ FixedWeights DecodeBf16Group(const uint8_t* bits, const uint8_t* scales) {
   return w;
 }
 
-FixedInputs LoadInputs(const int16_t* integers) { return {integers}; }
+template <class Integer>
+FixedInputs<Integer> LoadInputs(const Integer* integers) {
+  return {integers};
+}
 
-FixedSums MultiplyGroup(const FixedWeights& w, const FixedInputs& x) {
+template <class Integer>
+FixedSums MultiplyGroup(const FixedWeights<Integer>& w, const FixedInputs<Integer>& x) {
   FixedSums sums{};
   for (int b = 0; b < kGroupBlocks; ++b) {
     for (int i = 0; i < kFixedBlockSize; ++i) {
-      sums.block[b] += w.integers[b * kFixedBlockSize + i] * x.integers[b * kFixedBlockSize + i];
+      const int at = FixedIndex<Integer>(b * kFixedBlockSize + i);
+      sums.block[b] += w.integers[at] * x.integers[at];
     }
+  }
+  return sums;
+}
+
+// Eight rows of int8 weights, a word of four each, times x's word.
+struct Int8Sums {
+  int32_t row[8];
+};
+Int8Sums NoSums() { return {}; }
+Vec ToFloats(const Int8Sums& sums) {
+  return Each([&](int r) { return static_cast<float>(sums.row[r]); });
+}
+Int8Sums AddWords(Int8Sums sums, const uint8_t* weights, const int8_t* x) {
+  for (int r = 0; r < 8; ++r) {
+    for (int i = 0; i < 4; ++i) sums.row[r] += (weights[4 * r + i] - kInt8Offset) * x[i];
   }
   return sums;
 }

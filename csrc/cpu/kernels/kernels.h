@@ -27,16 +27,15 @@ struct MatmulArgs {
   int64_t out_stride;     // floats
 };
 
-// x as a fixed-point row, see base/fixed.h.
+// x as a row of integers, see base/fixed.h.
 struct QuantizeArgs {
   const float* x;  // [size]
   int64_t size;
   WeightFormat weights;  // what it will be multiplied by
-  int16_t* integers;     // [FixedBlocks(size) * 32]
-  float* scales;         // [FixedBlocks(size)]; NaN for a block with a NaN or an infinity
+  FixedRows out;         // one row; the scale of a block with a NaN or an infinity is NaN
 };
 
-// As MatmulArgs, for fixed-point x and weights with scales.
+// As MatmulArgs, for x as integers and weights with scales.
 struct FixedMatmulArgs {
   WeightMatrix weight;
   Bf16Vector bias;  // [rows], or null
@@ -91,8 +90,10 @@ struct AttentionArgs {
 struct KernelTable {
   const char* name;
   void (*matmul)(const MatmulArgs&);
-  void (*matmul_fixed)(const FixedMatmulArgs&);
-  void (*quantize)(const QuantizeArgs&);
+  void (*matmul_fixed)(const FixedMatmulArgs&);  // x and weights of 16 bits
+  void (*quantize_fixed)(const QuantizeArgs&);
+  void (*matmul_int8)(const FixedMatmulArgs&);  // of 8 bits
+  void (*quantize_int8)(const QuantizeArgs&);
   void (*rms_norm)(const RmsNormArgs&);
   void (*rope)(const RopeArgs&);
   void (*swiglu)(const SwigluArgs&);

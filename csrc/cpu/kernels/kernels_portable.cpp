@@ -17,9 +17,9 @@
 namespace motet {
 
 const KernelTable* PortableKernels() {
-  static constexpr KernelTable kTable = {"portable",      Matmul, MatmulFixed, QuantizeFixed,
-                                         RmsNorm,         Rope,   Swiglu,      Attention<uint16_t>,
-                                         Attention<float>};
+  static constexpr KernelTable kTable = {
+      "portable", Matmul, MatmulFixed, QuantizeFixed,       MatmulInt8,      QuantizeInt8,
+      RmsNorm,    Rope,   Swiglu,      Attention<uint16_t>, Attention<float>};
   return &kTable;
 }
 

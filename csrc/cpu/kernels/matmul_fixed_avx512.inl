@@ -1,15 +1,14 @@
-// x · Wᵀ in fixed point with AVX-512: sixteen rows side by side, a block's products added up
-// exactly in 32-bit lanes, blocks added in order as floats. The results are the same bits as
+// x · Wᵀ of integers with AVX-512: sixteen rows side by side, a block's products added up exactly
+// in 32-bit lanes, blocks added in order as floats. The results are the same bits as
 // matmul_fixed.inl's.
 //
-// A decoded block is 16 registers, one for each pair of columns: lane r holds row r's two weights
-// as 16-bit integers, next to each other, as the dot instruction takes them; x's pair is broadcast.
+// A decoded block is a register for each word of columns, see fixed_avx512.h: lane r holds row r's
+// weights next to each other, as the dot instruction takes them; x's word is broadcast.
 
 namespace motet {
 namespace {
 
 constexpr int kLanes = 16;      // rows in a register
-constexpr int kPairs = 16;      // of columns in a block
 constexpr int kTileGroups = 2;  // times kLanes rows make a tile
 constexpr int kTileBlocks =
     8;  // decoded at once, whole kFixedGroups: 16 KiB, stay in the first-level cache
@@ -34,10 +33,14 @@ inline void TransposeDwords(const Load& load, __m512i* out) {
   out[3] = _mm512_unpackhi_epi64(b, d);
 }
 
-// words[i] = columns i and i + 4 of eight, from dwords of eight codes: they lie 16 bits apart, so
-// one shift brings both to where the look-up reads them (it takes five bits; the table has the
-// sixteen values twice).
-inline void DecodeMxfp4(__m512i dwords, __m512i* words) {
+// words[i] of eight columns, from dwords of their codes.
+template <class Integer>
+inline void DecodeMxfp4(__m512i dwords, __m512i* words);
+
+// Columns i and i + 4 lie 16 bits apart, so one shift brings both to where the look-up reads them
+// (it takes five bits; the table has the sixteen values twice).
+template <>
+inline void DecodeMxfp4<int16_t>(__m512i dwords, __m512i* words) {
   const __m512i table = _mm512_broadcast_i64x4(
       _mm256_setr_epi16(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12));
   for (int i = 0; i < 4; ++i) {
@@ -45,8 +48,18 @@ inline void DecodeMxfp4(__m512i dwords, __m512i* words) {
   }
 }
 
-// The same from dwords of two columns each. Adding 1.5 * 2^23
-// rounds to an integer and leaves it in the lowest bits.
+// Bytes with kMxfp4Offset.
+template <>
+inline void DecodeMxfp4<int8_t>(__m512i dwords, __m512i* words) {
+  const __m512i table = _mm512_broadcast_i32x4(
+      _mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0));
+  const __m512i nibble = _mm512_set1_epi8(15);
+  words[0] = _mm512_shuffle_epi8(table, _mm512_and_si512(dwords, nibble));
+  words[1] = _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(dwords, 4), nibble));
+}
+
+// words[i] of 16 bits, from dwords of two columns each. Adding 1.5 * 2^23 rounds to an integer and
+// leaves it in the lowest bits.
 inline void DecodeBf16(const __m512i* dwords, __m512 inverse_scale, __m512i* words) {
   const __m512i upper = _mm512_set1_epi32(static_cast<int>(0xFFFF0000));
   const __m512 magic = _mm512_set1_ps(12582912.0f);
@@ -79,14 +92,16 @@ class RowGroup {
         data_(a.weight.data + row0 * stride_),
         scales_(a.weight.scales + row0 * scale_stride_) {}
 
-  // words[4 j + i] = columns 8 j + i and 8 j + i + 4 of a block with these scales.
+  // words[kShifts j + i] of a block with these scales.
+  template <class Integer>
   void Decode(int64_t block, __m512 scale, __m512i* words) const {
     const uint8_t* at = data_ + block * kBlockBytes;
     if constexpr (kIsMxfp4) {
       __m512i dwords[4];
       TransposeDwords([&](int r) { return Load(at + Row(r) * stride_); }, dwords);
-      for (int j = 0; j < 4; ++j) DecodeMxfp4(dwords[j], words + 4 * j);
+      for (int j = 0; j < 4; ++j) DecodeMxfp4<Integer>(dwords[j], words + kShifts<Integer> * j);
     } else {
+      static_assert(sizeof(Integer) == 2);
       const __m512 inverse = _mm512_castsi512_ps(_mm512_sub_epi32(
           _mm512_set1_epi32(254 << 23), _mm512_castps_si512(scale)));  // of a power of two
       const int64_t left = stride_ - block * kBlockBytes;
@@ -115,6 +130,7 @@ class RowGroup {
   // Asks for the lines of each row that start in `block`; past the end of the rows they are those
   // of the next tile.
   void Prefetch(int64_t block) const {
+    if (block % (64 / kBlockBytes) != 0) return;
     const int64_t blocks = stride_ / kBlockBytes;
     const int64_t rows_on = block < blocks ? 0 : kTileGroups * kLanes;
     const uint8_t* at = data_ + rows_on * stride_ + (block - (rows_on ? blocks : 0)) * kBlockBytes;
@@ -150,16 +166,73 @@ class RowGroup {
   const uint8_t* scales_;
 };
 
-// Pair 4 j + i of a block at x.
-inline __m512i BroadcastPair(const int16_t* x, int pair_index) {
-  int32_t pair;
-  std::memcpy(&pair, x + PairIndex(0, pair_index / 4, pair_index % 4), sizeof pair);
-  return _mm512_set1_epi32(pair);
+// Sixteen rows of int8 weights: a group as it lies, whole or not.
+template <bool Whole>
+class RowGroup<WeightFormat::kInt8, Whole> {
+ public:
+  RowGroup(const FixedMatmulArgs& a, int64_t row0)
+      : data_(a.weight.data + row0 / kInt8Rows * a.weight.ScaleCols() * kInt8BlockBytes),
+        scales_(reinterpret_cast<const uint16_t*>(a.weight.scales) +
+                row0 / kInt8Rows * a.weight.ScaleCols() * kInt8Rows) {}
+
+  template <class Integer>
+  void Decode(int64_t block, __m512 /*scale*/, __m512i* words) const {
+    static_assert(sizeof(Integer) == 1);
+    for (int p = 0; p < kWords<Integer>; ++p) {
+      words[p] = _mm512_loadu_si512(data_ + block * kInt8BlockBytes + 64 * p);
+    }
+  }
+
+  void Prefetch(int64_t) const {}  // one run of bytes, which hardware prefetchers follow
+
+  __m512 Scale(int64_t block) const {
+    const auto* at = reinterpret_cast<const __m256i*>(scales_ + block * kInt8Rows);
+    return _mm512_castsi512_ps(
+        _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(at)), 16));
+  }
+
+  void LoadScales(int64_t first, int n, __m512* out) const {
+    for (int b = 0; b < n; ++b) out[b] = Scale(first + b);
+  }
+
+ private:
+  const uint8_t* data_;
+  const uint16_t* scales_;
+};
+
+// A token's row of x, from a block on.
+template <class Integer>
+struct XRow {
+  const Integer* integers;
+  const float* scales;
+  const int32_t* starts;
+};
+
+template <class Integer>
+inline XRow<Integer> RowOf(const FixedMatmulArgs& a, int token, int64_t block = 0) {
+  const int64_t at = (a.x_rows ? a.x_rows[token] : token) * FixedBlocks(a.weight.cols) + block;
+  return {static_cast<const Integer*>(a.x.integers) + at * kFixedBlockSize, a.x.scales + at,
+          a.x.starts + at};
+}
+
+// Word kShifts j + i of a block at x.
+template <class Integer>
+inline __m512i BroadcastWord(const Integer* x, int index) {
+  int32_t word;
+  std::memcpy(&word, x + WordIndex<Integer>(0, index / kShifts<Integer>, index % kShifts<Integer>),
+              sizeof word);
+  return _mm512_set1_epi32(word);
+}
+
+// What a block's sum starts from.
+template <class Integer>
+inline __m512i Start(const XRow<Integer>& x, int64_t block) {
+  return sizeof(Integer) == 1 ? _mm512_set1_epi32(x.starts[block]) : _mm512_setzero_si512();
 }
 
 inline __m512 AddBlock(__m512i products, float x_scale, __m512 w_scale, __m512 sum) {
-  return _mm512_fmadd_ps(_mm512_cvtepi32_ps(products),
-                         _mm512_mul_ps(w_scale, _mm512_set1_ps(x_scale)), sum);
+  return _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(products), _mm512_set1_ps(x_scale)),
+                         w_scale, sum);
 }
 
 void StoreLanes(const FixedMatmulArgs& a, int64_t row0, int token, __m512 sum) {
@@ -178,9 +251,7 @@ void StoreLanes(const FixedMatmulArgs& a, int64_t row0, int token, __m512 sum) {
 template <bool Whole>
 void Bf16OneToken(const FixedMatmulArgs& a, int64_t row0) {
   const int64_t blocks = a.weight.ScaleCols();
-  const int64_t at = (a.x_rows ? a.x_rows[0] : 0) * FixedBlocks(a.weight.cols);
-  const int16_t* x = a.x.integers + at * kFixedBlockSize;
-  const float* x_scales = a.x.scales + at;
+  const XRow<int16_t> x = RowOf<int16_t>(a, 0);
   const RowGroup<WeightFormat::kBf16, Whole> w(a, row0);
   const uint8_t* next = a.weight.data + (row0 + kLanes) * a.weight.RowBytes();
   __m512 scales[16];
@@ -194,15 +265,34 @@ void Bf16OneToken(const FixedMatmulArgs& a, int64_t row0) {
     for (int i = 0; i < kLanes * w.kBlockBytes; i += 64) {
       __builtin_prefetch(next + block * kLanes * w.kBlockBytes + i, 0, 2);
     }
-    __m512i words[kPairs];
-    w.Decode(block, scales[block % 16], words);
+    __m512i words[kWords<int16_t>];
+    w.template Decode<int16_t>(block, scales[block % 16], words);
     __m512i sums[4] = {};
-    for (int p = 0; p < kPairs; ++p) {
-      sums[p % 4] = Dot(sums[p % 4], words[p], BroadcastPair(BlockOf(x, block), p));
+    for (int p = 0; p < kWords<int16_t>; ++p) {
+      sums[p % 4] =
+          Dot<int16_t>(sums[p % 4], words[p], BroadcastWord(BlockOf(x.integers, block), p));
     }
     const __m512i products =
         _mm512_add_epi32(_mm512_add_epi32(sums[0], sums[1]), _mm512_add_epi32(sums[2], sums[3]));
-    sum = AddBlock(products, x_scales[block], scales[block % 16], sum);
+    sum = AddBlock(products, x.scales[block], scales[block % 16], sum);
+  }
+  StoreLanes(a, row0, 0, sum);
+}
+
+void Int8OneToken(const FixedMatmulArgs& a, int64_t row0) {
+  const int64_t blocks = a.weight.ScaleCols();
+  const XRow<int8_t> x = RowOf<int8_t>(a, 0);
+  const RowGroup<WeightFormat::kInt8, true> w(a, row0);
+  __m512 sum = _mm512_setzero_ps();
+  for (int64_t block = 0; block < blocks; ++block) {
+    __m512i words[kWords<int8_t>];
+    w.template Decode<int8_t>(block, w.Scale(block), words);
+    __m512i sums[2] = {Start(x, block), _mm512_setzero_si512()};
+    for (int p = 0; p < kWords<int8_t>; ++p) {
+      sums[p % 2] =
+          Dot<int8_t>(sums[p % 2], words[p], BroadcastWord(BlockOf(x.integers, block), p));
+    }
+    sum = AddBlock(_mm512_add_epi32(sums[0], sums[1]), x.scales[block], w.Scale(block), sum);
   }
   StoreLanes(a, row0, 0, sum);
 }
@@ -229,18 +319,15 @@ inline void TransposeQuarters(const __m512i* in, __m512i* out) {
 }
 
 // Sixteen MXFP4 rows for a few tokens, where bringing codes of many rows side by side would cost
-// more than the products: 64 bytes are four blocks of one row, multiplied as they lie by x's pairs
+// more than the products: 64 bytes are four blocks of one row, multiplied as they lie by x's words
 // in the same order, and only sums change sides.
-template <int Tokens, bool Whole>
-void FixedFewTokens(const FixedMatmulArgs& a, int64_t row0) {
+template <class Integer, int Tokens, bool Whole>
+void Mxfp4FewTokens(const FixedMatmulArgs& a, int64_t row0) {
   const RowGroup<WeightFormat::kMxfp4, Whole> w(a, row0);
-  const int64_t blocks = a.weight.ScaleCols(), row_blocks = FixedBlocks(a.weight.cols);
+  const int64_t blocks = a.weight.ScaleCols();
   const uint8_t* next = a.weight.data + (row0 + kLanes) * a.weight.RowBytes();
-  FixedRows x[Tokens];
-  for (int t = 0; t < Tokens; ++t) {
-    const int64_t at = (a.x_rows ? a.x_rows[t] : t) * row_blocks;
-    x[t] = {a.x.integers + at * kFixedBlockSize, a.x.scales + at};
-  }
+  XRow<Integer> x[Tokens];
+  for (int t = 0; t < Tokens; ++t) x[t] = RowOf<Integer>(a, t);
   __m512 scales[16];
   __m512 sum[Tokens];
   for (int t = 0; t < Tokens; ++t) sum[t] = _mm512_setzero_ps();
@@ -255,13 +342,14 @@ void FixedFewTokens(const FixedMatmulArgs& a, int64_t row0) {
       for (int r = 0; r < 4; ++r) {
         __builtin_prefetch(next + (block * kLanes + (4 * q + r) * kFixedGroup) * kMxfp4BlockBytes,
                            0, 2);
-        __m512i words[4];
-        DecodeMxfp4(w.FourBlocks(4 * q + r, block, there), words);
+        __m512i words[kShifts<Integer>];
+        DecodeMxfp4<Integer>(w.FourBlocks(4 * q + r, block, there), words);
         for (int t = 0; t < Tokens; ++t) {
-          const int16_t* pairs = x[t].integers + block * kFixedBlockSize;
+          const Integer* x_words = x[t].integers + block * kFixedBlockSize;
           __m512i sums = _mm512_setzero_si512();
-          for (int i = 0; i < 4; ++i) {
-            sums = Dot(sums, words[i], _mm512_loadu_si512(pairs + 2 * kLanes * i));
+          for (int i = 0; i < kShifts<Integer>; ++i) {
+            sums = Dot<Integer>(sums, words[i],
+                                _mm512_loadu_si512(x_words + kPerWord<Integer> * kLanes * i));
           }
           products[t][r] = sums;
         }
@@ -273,34 +361,39 @@ void FixedFewTokens(const FixedMatmulArgs& a, int64_t row0) {
       TransposeQuarters(quarters[t], of_block);
       const int n = static_cast<int>(left < kFixedGroup ? left : kFixedGroup);
       for (int b = 0; b < n; ++b) {
-        sum[t] = AddBlock(of_block[b], x[t].scales[block + b], scales[(block + b) % 16], sum[t]);
+        const __m512i products = _mm512_add_epi32(Start(x[t], block + b), of_block[b]);
+        sum[t] = AddBlock(products, x[t].scales[block + b], scales[(block + b) % 16], sum[t]);
       }
     }
   }
   for (int t = 0; t < Tokens; ++t) StoreLanes(a, row0, t, sum[t]);
 }
 
+template <class Integer>
 struct FixedTile {
-  __m512i words[kTileBlocks][kPairs][kTileGroups];
+  __m512i words[kTileBlocks][kWords<Integer>][kTileGroups];
   __m512 scales[kTileBlocks][kTileGroups];
 };
 
 // sums[t][g] += n blocks of the tile times those of `Tokens` tokens.
-template <int Tokens>
-void MultiplyFixedTile(const FixedTile& tile, int n, const FixedRows* x,
+template <class Integer, int Tokens>
+void MultiplyFixedTile(const FixedTile<Integer>& tile, int n, const XRow<Integer>* x,
                        __m512 (*sums)[kTileGroups]) {
   __m512 sum[Tokens][kTileGroups];
   for (int t = 0; t < Tokens; ++t) {
     for (int g = 0; g < kTileGroups; ++g) sum[t][g] = sums[t][g];
   }
   for (int b = 0; b < n; ++b) {
-    __m512i products[Tokens][kTileGroups] = {};
+    __m512i products[Tokens][kTileGroups];
+    for (int t = 0; t < Tokens; ++t) {
+      for (int g = 0; g < kTileGroups; ++g) products[t][g] = Start(x[t], b);
+    }
 #pragma GCC unroll 16
-    for (int p = 0; p < kPairs; ++p) {
+    for (int p = 0; p < kWords<Integer>; ++p) {
       for (int t = 0; t < Tokens; ++t) {
-        const __m512i pair = BroadcastPair(BlockOf(x[t].integers, b), p);
+        const __m512i word = BroadcastWord(BlockOf(x[t].integers, b), p);
         for (int g = 0; g < kTileGroups; ++g) {
-          products[t][g] = Dot(products[t][g], tile.words[b][p][g], pair);
+          products[t][g] = Dot<Integer>(products[t][g], tile.words[b][p][g], word);
         }
       }
     }
@@ -316,37 +409,37 @@ void MultiplyFixedTile(const FixedTile& tile, int n, const FixedRows* x,
 }
 
 // Decodes n blocks of one group of the tile's rows.
-template <WeightFormat Format, bool Whole>
+template <class Integer, WeightFormat Format, bool Whole>
 void DecodeFixedTile(const FixedMatmulArgs& a, int64_t row0, int64_t block0, int n, int group,
-                     FixedTile* tile) {
+                     FixedTile<Integer>* tile) {
   const RowGroup<Format, Whole> rows(a, row0);
   __m512 scales[kTileBlocks];
   rows.LoadScales(block0, n, scales);
   for (int b = 0; b < n; ++b) {
-    if (b % (64 / rows.kBlockBytes) == 0) rows.Prefetch(block0 + b + kTileBlocks);
-    __m512i words[kPairs];
-    rows.Decode(block0 + b, scales[b], words);
-    for (int p = 0; p < kPairs; ++p) tile->words[b][p][group] = words[p];
+    rows.Prefetch(block0 + b + kTileBlocks);
+    __m512i words[kWords<Integer>];
+    rows.template Decode<Integer>(block0 + b, scales[b], words);
+    for (int p = 0; p < kWords<Integer>; ++p) tile->words[b][p][group] = words[p];
     tile->scales[b][group] = scales[b];
   }
 }
 
 // One tile of rows times up to kTileTokens tokens.
-template <WeightFormat Format>
+template <class Integer, WeightFormat Format>
 void FixedTiles(const FixedMatmulArgs& a, int64_t row0, int first_token, int tokens) {
-  constexpr decltype(&MultiplyFixedTile<1>) kMultiply[kTokensAtOnce + 1] = {nullptr,
-                                                                            MultiplyFixedTile<1>,
-                                                                            MultiplyFixedTile<2>,
-                                                                            MultiplyFixedTile<3>,
-                                                                            MultiplyFixedTile<4>,
-                                                                            MultiplyFixedTile<5>,
-                                                                            MultiplyFixedTile<6>};
+  constexpr decltype(&MultiplyFixedTile<Integer, 1>) kMultiply[kTokensAtOnce + 1] = {
+      nullptr,
+      MultiplyFixedTile<Integer, 1>,
+      MultiplyFixedTile<Integer, 2>,
+      MultiplyFixedTile<Integer, 3>,
+      MultiplyFixedTile<Integer, 4>,
+      MultiplyFixedTile<Integer, 5>,
+      MultiplyFixedTile<Integer, 6>};
   const int64_t blocks = a.weight.ScaleCols();
-  const int64_t row_blocks = FixedBlocks(a.weight.cols);
   // Shares as equal as can be: one token alone would wait for its own sums.
   const int shares = (tokens + kTokensAtOnce - 1) / kTokensAtOnce;
   const int share = tokens / shares, larger_shares = tokens % shares;
-  FixedTile tile;
+  FixedTile<Integer> tile;
   __m512 sums[kTileTokens][kTileGroups];
   for (int t = 0; t < tokens; ++t) sums[t][0] = sums[t][1] = _mm512_setzero_ps();
   for (int64_t block0 = 0; block0 < blocks; block0 += kTileBlocks) {
@@ -354,20 +447,16 @@ void FixedTiles(const FixedMatmulArgs& a, int64_t row0, int first_token, int tok
     for (int g = 0; g < kTileGroups; ++g) {
       const int64_t row = row0 + g * kLanes;
       if (row + kLanes <= a.row_end) {
-        DecodeFixedTile<Format, true>(a, row, block0, n, g, &tile);
+        DecodeFixedTile<Integer, Format, true>(a, row, block0, n, g, &tile);
       } else {  // a group past the end repeats the last row: nothing of it is written out
-        DecodeFixedTile<Format, false>(a, row < a.row_end ? row : a.row_end - 1, block0, n, g,
-                                       &tile);
+        DecodeFixedTile<Integer, Format, false>(a, row < a.row_end ? row : a.row_end - 1, block0, n,
+                                                g, &tile);
       }
     }
     for (int i = 0, t = 0; i < shares; ++i) {
       const int count = share + (i < larger_shares);
-      FixedRows x[kTokensAtOnce];
-      for (int j = 0; j < count; ++j) {
-        const int token = first_token + t + j;
-        const int64_t at = (a.x_rows ? a.x_rows[token] : token) * row_blocks + block0;
-        x[j] = {a.x.integers + at * kFixedBlockSize, a.x.scales + at};
-      }
+      XRow<Integer> x[kTokensAtOnce];
+      for (int j = 0; j < count; ++j) x[j] = RowOf<Integer>(a, first_token + t + j, block0);
       kMultiply[count](tile, n, x, sums + t);
       t += count;
     }
@@ -387,35 +476,44 @@ void ForRowGroups(const FixedMatmulArgs& a, const Whole& whole, const Part& part
   if (row < a.row_end) part(row);
 }
 
-template <int Tokens>
+template <class Integer, int Tokens>
 void FewTokens(const FixedMatmulArgs& a) {
   ForRowGroups(
-      a, [&](int64_t row) { FixedFewTokens<Tokens, true>(a, row); },
-      [&](int64_t row) { FixedFewTokens<Tokens, false>(a, row); });
+      a, [&](int64_t row) { Mxfp4FewTokens<Integer, Tokens, true>(a, row); },
+      [&](int64_t row) { Mxfp4FewTokens<Integer, Tokens, false>(a, row); });
 }
 
-template <WeightFormat Format>
+template <class Integer, WeightFormat Format>
 void ManyTokens(const FixedMatmulArgs& a) {
   for (int first = 0; first < a.tokens; first += kTileTokens) {
     const int tokens = a.tokens - first < kTileTokens ? a.tokens - first : kTileTokens;
     for (int64_t row = a.row_begin; row < a.row_end; row += kTileGroups * kLanes) {
-      FixedTiles<Format>(a, row, first, tokens);
+      FixedTiles<Integer, Format>(a, row, first, tokens);
     }
   }
 }
 
+template <class Integer>
+void MatmulMxfp4(const FixedMatmulArgs& a) {
+  if (a.tokens == 1) return FewTokens<Integer, 1>(a);
+  if (a.tokens == 2) return FewTokens<Integer, 2>(a);
+  if (a.tokens == 3) return FewTokens<Integer, 3>(a);
+  if (a.tokens == 4) return FewTokens<Integer, 4>(a);
+  ManyTokens<Integer, WeightFormat::kMxfp4>(a);
+}
+
 void MatmulFixed(const FixedMatmulArgs& a) {
-  if (a.weight.format == WeightFormat::kMxfp4) {
-    if (a.tokens == 1) return FewTokens<1>(a);
-    if (a.tokens == 2) return FewTokens<2>(a);
-    if (a.tokens == 3) return FewTokens<3>(a);
-    if (a.tokens == 4) return FewTokens<4>(a);
-    return ManyTokens<WeightFormat::kMxfp4>(a);
-  }
-  if (a.tokens > 1) return ManyTokens<WeightFormat::kBf16>(a);
+  if (a.weight.format == WeightFormat::kMxfp4) return MatmulMxfp4<int16_t>(a);
+  if (a.tokens > 1) return ManyTokens<int16_t, WeightFormat::kBf16>(a);
   ForRowGroups(
       a, [&](int64_t row) { Bf16OneToken<true>(a, row); },
       [&](int64_t row) { Bf16OneToken<false>(a, row); });
+}
+
+void MatmulInt8(const FixedMatmulArgs& a) {
+  if (a.weight.format == WeightFormat::kMxfp4) return MatmulMxfp4<int8_t>(a);
+  if (a.tokens > 1) return ManyTokens<int8_t, WeightFormat::kInt8>(a);
+  for (int64_t row = a.row_begin; row < a.row_end; row += kLanes) Int8OneToken(a, row);
 }
 
 }  // namespace

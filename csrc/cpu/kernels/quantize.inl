@@ -1,4 +1,4 @@
-// Floats to fixed point, see base/fixed.h. The order of integers is the instruction set's own.
+// Floats to integers, see base/fixed.h. The order of integers is the instruction set's own.
 
 namespace motet {
 namespace {
@@ -11,46 +11,80 @@ float PowerOfTwo(uint32_t exponent) {
   return power;
 }
 
-void QuantizeBlock(const QuantizeArgs& a, int64_t block) {
-  const int64_t left = a.size - block * kFixedBlockSize;
-  const int n = left <= 0 ? 0 : left < kFixedBlockSize ? static_cast<int>(left) : kFixedBlockSize;
+// A block's values, filled up with zeros.
+struct BlockValues {
   alignas(64) float values[kFixedBlockSize] = {};
-  std::memcpy(values, a.x + block * kFixedBlockSize, sizeof(float) * n);
-  Vec top = Set(0), poison = Set(0);
-  for (int i = 0; i < kFixedBlockSize; i += 8) {
-    const Vec v = Load(values + i);
-    top = Max(top, Max(v, Sub(Set(0), v)));
-    poison = MulAdd(v, Set(0), poison);  // 0, or NaN where there is a NaN or an infinity
+  float largest;  // magnitude
+  bool finite;
+
+  BlockValues(const QuantizeArgs& a, int64_t block) {
+    const int64_t left = a.size - block * kFixedBlockSize;
+    const int n = left <= 0 ? 0 : left < kFixedBlockSize ? static_cast<int>(left) : kFixedBlockSize;
+    std::memcpy(values, a.x + block * kFixedBlockSize, sizeof(float) * n);
+    Vec top = Set(0), poison = Set(0);
+    for (int i = 0; i < kFixedBlockSize; i += 8) {
+      const Vec v = Load(values + i);
+      top = Max(top, Max(v, Sub(Set(0), v)));
+      poison = MulAdd(v, Set(0), poison);  // 0, or NaN where there is a NaN or an infinity
+    }
+    finite = ReduceAdd(poison) == 0;
+    largest = ReduceMax(top);
   }
-  const bool finite = ReduceAdd(poison) == 0;
-  const float largest = ReduceMax(top);
+};
+
+// integers = values * factor, rounded, at most `limit`; zeros where values are not finite.
+template <class Integer>
+void StoreIntegers(const QuantizeArgs& a, int64_t block, BlockValues& x, float factor,
+                   float limit) {
+  Integer* group =
+      static_cast<Integer*>(a.out.integers) + block / kFixedGroup * kFixedGroup * kFixedBlockSize;
+  const int first = static_cast<int>(block % kFixedGroup) * kFixedBlockSize;
+  for (int i = 0; i < kFixedBlockSize; i += 8) {
+    Store(x.values + i, Min(Round(Mul(Load(x.values + i), Set(factor))), Set(limit)));
+  }
+  for (int i = 0; i < kFixedBlockSize; ++i) {
+    group[FixedIndex<Integer>(first + i)] = x.finite ? static_cast<Integer>(x.values[i]) : 0;
+  }
+}
+
+void QuantizeFixedBlock(const QuantizeArgs& a, int64_t block) {
+  BlockValues x(a, block);
   uint32_t bits;
-  std::memcpy(&bits, &largest, sizeof bits);
-  const uint32_t exponent = finite ? bits >> 23 : 0;
+  std::memcpy(&bits, &x.largest, sizeof bits);
+  const uint32_t exponent = x.finite ? bits >> 23 : 0;
   // Below 2^-100 a block is as good as zero; its scale must not become subnormal.
   uint32_t scale_exponent = (exponent > 27 ? exponent : 27) - (kFixedBits - 1);
   const Vec full = Set(PowerOfTwo(254 - scale_exponent));
   Vec squares = Set(0);
   for (int i = 0; i < kFixedBlockSize; i += 8) {
-    const Vec v = Mul(Load(values + i), full);
+    const Vec v = Mul(Load(x.values + i), full);
     squares = Add(squares, Mul(v, v));
   }
   scale_exponent += Halvings(ReduceAdd(squares));
-  const float unit = a.weights == WeightFormat::kMxfp4 ? kMxfp4Unit : 1;
-  a.scales[block] = finite ? PowerOfTwo(scale_exponent) * unit : __builtin_nanf("");
-  int16_t* group = a.integers + block / kFixedGroup * kFixedGroup * kFixedBlockSize;
-  const int first = static_cast<int>(block % kFixedGroup) * kFixedBlockSize;
-  const Vec factor = Set(finite ? PowerOfTwo(254 - scale_exponent) : 0);
-  for (int i = 0; i < kFixedBlockSize; i += 8) {
-    Store(values + i, Min(Round(Mul(Load(values + i), factor)), Set(32767)));
-  }
-  for (int i = 0; i < kFixedBlockSize; ++i) {
-    group[FixedIndex(first + i)] = finite ? static_cast<int16_t>(values[i]) : 0;
-  }
+  const float unit = a.weights == WeightFormat::kMxfp4 ? kMxfp4Unit<int16_t> : 1;
+  a.out.scales[block] = x.finite ? PowerOfTwo(scale_exponent) * unit : __builtin_nanf("");
+  StoreIntegers<int16_t>(a, block, x, x.finite ? PowerOfTwo(254 - scale_exponent) : 0, 32767);
+}
+
+void QuantizeInt8Block(const QuantizeArgs& a, int64_t block) {
+  constexpr float kLargest = 127;
+  BlockValues x(a, block);
+  const bool tiny = x.largest < PowerOfTwo(27);  // 2^-100: as good as zero
+  const float unit = a.weights == WeightFormat::kMxfp4 ? kMxfp4Unit<int8_t> : 1;
+  a.out.scales[block] = x.finite ? (tiny ? 0 : x.largest / kLargest * unit) : __builtin_nanf("");
+  StoreIntegers<int8_t>(a, block, x, x.finite && !tiny ? kLargest / x.largest : 0, kLargest);
+  int32_t sum = 0;
+  for (const float value : x.values) sum += static_cast<int32_t>(value);
+  const int32_t offset = a.weights == WeightFormat::kMxfp4 ? kMxfp4Offset : kInt8Offset;
+  a.out.starts[block] = x.finite ? -offset * sum : 0;
 }
 
 void QuantizeFixed(const QuantizeArgs& a) {
-  for (int64_t b = 0; b < FixedBlocks(a.size); ++b) QuantizeBlock(a, b);
+  for (int64_t b = 0; b < FixedBlocks(a.size); ++b) QuantizeFixedBlock(a, b);
+}
+
+void QuantizeInt8(const QuantizeArgs& a) {
+  for (int64_t b = 0; b < FixedBlocks(a.size); ++b) QuantizeInt8Block(a, b);
 }
 
 }  // namespace

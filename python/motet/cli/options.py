@@ -31,9 +31,9 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-context", type=int, metavar="N", help="tokens of prompt and answer")
     parser.add_argument(
         "--precision",
-        choices=("exact", "f32"),
+        choices=("exact", "int8", "f32"),
         default="exact",
-        help="f32 rounds nothing and is slow (default: exact)",
+        help="int8 is faster and less faithful, f32 rounds nothing and is slow (default: exact)",
     )
 
 
