@@ -90,6 +90,12 @@ class Checkpoint:
             flat.flags.writeable = False
         return flat.reshape(info.shape)
 
+    def release_pages(self) -> None:
+        """Take what was read of the files out of the process's memory; it can be read again."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            for mapping in self._maps.values():
+                mapping.madvise(mmap.MADV_DONTNEED)
+
     def _map(self, path: Path) -> mmap.mmap:
         if path not in self._maps:
             with open_regular(path) as (descriptor, size):

@@ -74,7 +74,8 @@ def load(
             expected=f"token ids below the model's vocab_size {config.vocab_size}",
             found=f"ids up to {tokenizer.vocab_size - 1}",
         )
-    weights = load_weights(directory, config)
+    checkpoint = Checkpoint(directory)
+    weights = load_weights(checkpoint, config)
     n_bytes = sum(array.nbytes for array in weights.values())
     core = core_config(config)
     budget = options.kv_cache_bytes or machine.memory_bytes() // 4
@@ -97,7 +98,9 @@ def load(
             progress=progress,
         )
     except CheckpointError as error:  # weights that are not finite; the core knows no files
-        raise error.in_file(Checkpoint(directory).tensors[str(error.tensor)].file) from None
+        raise error.in_file(checkpoint.tensors[str(error.tensor)].file) from None
+    if options.precision == "int8":
+        checkpoint.release_pages()  # of dense weights, which the engine has packed
     info = ModelInfo(
         name=name,
         n_params=sum(_parameters(slot, array) for slot, array in weights.items()),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -29,13 +28,12 @@ def core_config(config: ModelConfig) -> _core.ModelConfig:
     return _core.ModelConfig(**fields)
 
 
-def load_weights(directory: Path, config: ModelConfig) -> dict[str, WeightArray]:
+def load_weights(checkpoint: Checkpoint, config: ModelConfig) -> dict[str, WeightArray]:
     """Map the checkpoint: exactly the core's slots, read-only, BF16 as uint16 bit patterns.
 
     Raises CheckpointError naming file, tensor, expected and found: missing or unexpected tensors,
     another dtype or shape, NaN among MXFP4 scales.
     """
-    checkpoint = Checkpoint(directory)
     slots = _core.weight_slots(core_config(config))
     for name, dtype, shape in slots:
         info = checkpoint.tensors.get(name)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from motet.checkpoint import Checkpoint
 from motet.config import load_config
 from motet.errors import CheckpointError
 from motet.weights import load_weights
@@ -29,7 +30,7 @@ def refused(directory: Path) -> CheckpointError:
     """The error that loading ends in: complete, and within five seconds."""
     start = time.perf_counter()
     with pytest.raises(CheckpointError) as caught:
-        load_weights(directory, load_config(directory))
+        load_weights(Checkpoint(directory), load_config(directory))
     assert time.perf_counter() - start < 5
     error = caught.value
     assert error.file is not None
@@ -141,7 +142,7 @@ def test_unexpected_tensor(single: Path) -> None:
         join(single / WEIGHTS, json.dumps(header | more).encode(), data + bytes(4))
 
     add("model.layers.0.self_attn.rotary_emb.inv_freq")
-    load_weights(single, load_config(single))
+    load_weights(Checkpoint(single), load_config(single))
     add("model.layers.0.self_attn.q_proj.lora_A.weight")
     error = refused(single)
     assert error.tensor == "model.layers.0.self_attn.q_proj.lora_A.weight"

@@ -29,7 +29,7 @@ SPECS = [
 @pytest.mark.parametrize("spec", SPECS)
 def test_every_tensor_bit_for_bit(make_checkpoint: MakeCheckpoint, spec: CheckpointSpec) -> None:
     directory = make_checkpoint(spec)
-    weights = load_weights(directory, load_config(directory))
+    weights = load_weights(Checkpoint(directory), load_config(directory))
     written = {name: array for name, _, array in make_tensors(spec)}
     assert weights.keys() == written.keys()
     for name, array in weights.items():
@@ -51,12 +51,12 @@ def test_agrees_with_the_safetensors_package(tiny_checkpoint: Path) -> None:
 
 def test_bf16_at_odd_bytes_is_copied(single: Path) -> None:
     path = single / "model.safetensors"
-    before = load_weights(single, load_config(single))
+    before = load_weights(Checkpoint(single), load_config(single))
     header, data = split(path)
     raw = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
     path.unlink()  # the arrays above still map the old file
     join(path, raw + b" " * (1 - len(raw) % 2), data)
-    after = load_weights(single, load_config(single))
+    after = load_weights(Checkpoint(single), load_config(single))
     for name, array in after.items():
         assert array.flags.aligned
         assert not array.flags.writeable

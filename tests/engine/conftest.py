@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from motet import _core
+from motet.checkpoint import Checkpoint
 from motet.config import load_config
 from motet.weights import core_config, load_weights
 
@@ -20,7 +21,9 @@ MakeEngine = Callable[..., _core.Engine]
 def open_engine(directory: Path, **options: Any) -> _core.Engine:
     config = load_config(directory)
     settings = {"max_context": 1024, "kv_cache_bytes": 1 << 28, "threads": 1, **options}
-    return _core.Engine(core_config(config), load_weights(directory, config), **settings)
+    return _core.Engine(
+        core_config(config), load_weights(Checkpoint(directory), config), **settings
+    )
 
 
 @pytest.fixture

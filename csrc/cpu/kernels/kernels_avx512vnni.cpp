@@ -6,9 +6,10 @@
 #include "cpu/kernels/fixed_avx512.h"
 #include "cpu/kernels/kernels.h"
 #include "cpu/kernels/vec_avx2.h"
+#include "cpu/kernels/vec_avx512.h"
 
 // The kernels are written against the headers above.
-#include "cpu/kernels/attention.inl"
+#include "cpu/kernels/attention_avx512.inl"
 #include "cpu/kernels/elementwise.inl"
 #include "cpu/kernels/matmul.inl"
 #include "cpu/kernels/matmul_fixed_avx512.inl"
