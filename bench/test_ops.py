@@ -61,6 +61,36 @@ def test_matmul_mxfp4(
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(("tokens", "rows"), [(1, 24576), (8, 8192), (64, 2880)])
+def test_matmul_int8(
+    measure: Measure, rng: np.random.Generator, isa: str, tokens: int, rows: int
+) -> None:
+    """Dense weights as int8 mode packs them, a scale of 16 bits for 32."""
+    weight = _core.ops.Int8Weights(bf16(rng, rows, HIDDEN))
+    x = rng.standard_normal((tokens, HIDDEN), dtype=np.float32)
+    measure(
+        lambda: _core.ops.matmul_int8(isa, x, weight),
+        bytes=rows * HIDDEN * 34 // 32 + x.nbytes + 4 * tokens * rows,
+        flops=2 * tokens * rows * HIDDEN,
+    )
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(("tokens", "rows"), [(1, 46080), (8, 11520), (64, 2880)])
+def test_matmul_int8_mxfp4(
+    measure: Measure, rng: np.random.Generator, isa: str, tokens: int, rows: int
+) -> None:
+    blocks = rng.integers(0, 256, (rows, HIDDEN // 32, 16), dtype=np.uint8)
+    scales = rng.integers(117, 130, (rows, HIDDEN // 32), dtype=np.uint8)
+    x = rng.standard_normal((tokens, HIDDEN), dtype=np.float32)
+    measure(
+        lambda: _core.ops.matmul_int8_mxfp4(isa, x, blocks, scales),
+        bytes=blocks.nbytes + scales.nbytes + x.nbytes + 4 * tokens * rows,
+        flops=2 * tokens * rows * HIDDEN,
+    )
+
+
+@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize(
     ("cache", "keys"), [("f16", 128), ("f16", 8192), ("f16", 131072), ("f32", 8192)]
 )

@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "bindings/bindings.h"
 #include "cpu/isa.h"
+#include "cpu/peaks.h"
 
 namespace py = pybind11;
 
@@ -202,6 +203,17 @@ void BindEngine(py::module_& m) {
            "rope_truncate"_a, "experts_mxfp4"_a);
   m.def("weight_slots", &Slots, "config"_a,
         "(name, dtype 'BF16' | 'U8', shape) of every tensor of the model, as published.");
+  m.def("peak_read_rate", &PeakReadRate, "threads"_a, py::call_guard<py::gil_scoped_release>(),
+        "Bytes a second that so many threads together read from memory, measured.");
+  m.def(
+      "peak_multiply_rate",
+      [](const std::string& precision, int threads) {
+        const Precision parsed = ParsePrecision(precision);
+        const py::gil_scoped_release release;
+        return PeakMultiplyRate(parsed, threads);
+      },
+      "precision"_a, "threads"_a,
+      "Multiply-accumulates a second of so many threads on the precision's integers, measured.");
   m.def(
       "kv_cache_bytes",
       [](const ModelConfig& config, const std::string& precision, int64_t max_context,

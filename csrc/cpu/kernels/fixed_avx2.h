@@ -135,6 +135,8 @@ inline Int8Sums AddWords(Int8Sums sums, const uint8_t* weights, const int8_t* x)
   return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 
+inline FixedSums AddSums(FixedSums a, FixedSums b) { return _mm256_add_epi32(a, b); }
+
 // Pairs of partial sums of two rows: [a02 b02 a13 b13] in each lane.
 inline __m256i AddPairs(__m256i a, __m256i b) {
   return _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));

@@ -88,6 +88,11 @@ FixedSums MultiplyGroup(const FixedWeights<Integer>& w, const FixedInputs<Intege
   return sums;
 }
 
+FixedSums AddSums(FixedSums a, const FixedSums& b) {
+  for (int i = 0; i < kGroupBlocks; ++i) a.block[i] += b.block[i];
+  return a;
+}
+
 // Eight rows of int8 weights, a word of four each, times x's word.
 struct Int8Sums {
   int32_t row[8];

@@ -99,6 +99,8 @@ struct KernelTable {
   void (*swiglu)(const SwigluArgs&);
   void (*attention_f16)(const AttentionArgs&);  // cache of half precision
   void (*attention_f32)(const AttentionArgs&);  // cache of float32
+  int64_t (*peak_fixed_dots)(int64_t rounds);   // see peak.inl
+  int64_t (*peak_int8_dots)(int64_t rounds);
 };
 
 // Null where this build has no such kernels.

@@ -12,14 +12,19 @@
 #include "cpu/kernels/elementwise.inl"
 #include "cpu/kernels/matmul.inl"
 #include "cpu/kernels/matmul_fixed.inl"
+#include "cpu/kernels/peak.inl"
 #include "cpu/kernels/quantize.inl"
 
 namespace motet {
 
 const KernelTable* Avx2Kernels() {
-  static constexpr KernelTable kTable = {
-      "avx2",  Matmul, MatmulFixed, QuantizeFixed,       MatmulInt8,      QuantizeInt8,
-      RmsNorm, Rope,   Swiglu,      Attention<uint16_t>, Attention<float>};
+  static constexpr KernelTable kTable = {"avx2",           Matmul,
+                                         MatmulFixed,      QuantizeFixed,
+                                         MatmulInt8,       QuantizeInt8,
+                                         RmsNorm,          Rope,
+                                         Swiglu,           Attention<uint16_t>,
+                                         Attention<float>, PeakDots<int16_t>,
+                                         PeakDots<int8_t>};
   return &kTable;
 }
 

@@ -13,14 +13,19 @@
 #include "cpu/kernels/elementwise.inl"
 #include "cpu/kernels/matmul.inl"
 #include "cpu/kernels/matmul_fixed_avx512.inl"
+#include "cpu/kernels/peak_avx512.inl"
 #include "cpu/kernels/quantize.inl"
 
 namespace motet {
 
 const KernelTable* Avx512Kernels() {
-  static constexpr KernelTable kTable = {
-      "avx512", Matmul, MatmulFixed, QuantizeFixed,       MatmulInt8,      QuantizeInt8,
-      RmsNorm,  Rope,   Swiglu,      Attention<uint16_t>, Attention<float>};
+  static constexpr KernelTable kTable = {"avx512",         Matmul,
+                                         MatmulFixed,      QuantizeFixed,
+                                         MatmulInt8,       QuantizeInt8,
+                                         RmsNorm,          Rope,
+                                         Swiglu,           Attention<uint16_t>,
+                                         Attention<float>, PeakDots<int16_t>,
+                                         PeakDots<int8_t>};
   return &kTable;
 }
 
