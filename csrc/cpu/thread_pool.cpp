@@ -31,9 +31,10 @@ void WaitForChange(const std::atomic<T>& value, T old) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads) {
+ThreadPool::ThreadPool(int threads) : shares_(new Share[threads]) {
+  workers_.reserve(threads - 1);  // of a fixed size() before any of them works
   try {
-    for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { WorkerLoop(); });
+    for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { WorkerLoop(i); });
   } catch (...) {  // the system has no more threads: end those that did start
     Stop();
     throw;
@@ -49,33 +50,52 @@ void ThreadPool::Stop() {
   for (std::thread& worker : workers_) worker.join();
 }
 
-void ThreadPool::Work() {
-  for (int64_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < count_;) {
-    function_(context_, i);
+// One index of a share: its owner takes the first, a thief the last. Returns -1 if none is left.
+int64_t ThreadPool::Share::Take(bool first) {
+  uint64_t range = range_.load(std::memory_order_relaxed);
+  for (;;) {
+    const auto begin = static_cast<uint32_t>(range), end = static_cast<uint32_t>(range >> 32);
+    if (begin == end) return -1;
+    const uint64_t rest = first ? range + 1 : range - (uint64_t{1} << 32);
+    if (range_.compare_exchange_weak(range, rest, std::memory_order_relaxed)) {
+      return first ? begin : end - 1;
+    }
+  }
+}
+
+void ThreadPool::Work(int thread) {
+  for (int64_t i; (i = shares_[thread].Take(true)) >= 0;) function_(context_, i);
+  for (int other = 1; other < size(); ++other) {
+    Share& share = shares_[(thread + other) % size()];
+    for (int64_t i; (i = share.Take(false)) >= 0;) function_(context_, i);
   }
 }
 
 void ThreadPool::Run(int64_t count, Function function, const void* context) {
+  if (workers_.empty() || count == 1) {
+    for (int64_t i = 0; i < count; ++i) function(context, i);
+    return;
+  }
   function_ = function;
   context_ = context;
-  count_ = count;
-  next_.store(0, std::memory_order_relaxed);
-  if (workers_.empty() || count == 1) return Work();
+  for (int i = 0; i < size(); ++i) {
+    shares_[i].Set(count * i / size(), count * (i + 1) / size());
+  }
   running_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
   generation_.fetch_add(1, std::memory_order_release);
   generation_.notify_all();
-  Work();
+  Work(0);
   for (int left; (left = running_.load(std::memory_order_acquire)) != 0;) {
     WaitForChange(running_, left);
   }
 }
 
-void ThreadPool::WorkerLoop() {
+void ThreadPool::WorkerLoop(int thread) {
   for (uint32_t seen = 0;;) {
     WaitForChange(generation_, seen);
     seen = generation_.load(std::memory_order_acquire);
     if (stop_.load()) return;
-    Work();
+    Work(thread);
     if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) running_.notify_one();
   }
 }
