@@ -30,7 +30,7 @@ def test_info(llm: LLM, tiny_checkpoint: Path) -> None:
     ("param", "value"),
     [
         ("device", "cuda"),
-        ("precision", "int8"),
+        ("precision", "int4"),
         ("max_context", 0),
         ("max_context", 10**9),
         ("max_context", 1.5),
