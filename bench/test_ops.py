@@ -45,6 +45,22 @@ def test_matmul_bf16(
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(("tokens", "rows"), [(1, 24576), (8, 8192), (64, 2880)])
+def test_matmul_fixed_bf16(
+    measure: Measure, rng: np.random.Generator, isa: str, tokens: int, rows: int
+) -> None:
+    weight = bf16(rng, rows, HIDDEN)
+    exponents = (weight.reshape(rows, -1, 32) & 0x7FFF).max(-1) >> 7
+    scales = (exponents - 13).astype(np.uint8)  # a norm far below what asks for halving
+    x = rng.standard_normal((tokens, HIDDEN), dtype=np.float32)
+    measure(
+        lambda: _core.ops.matmul_fixed_bf16(isa, x, weight, scales),
+        bytes=weight.nbytes + scales.nbytes + x.nbytes + 4 * tokens * rows,
+        flops=2 * tokens * rows * HIDDEN,
+    )
+
+
+@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize(("tokens", "rows"), [(1, 46080), (8, 11520), (64, 2880)])
 def test_matmul_mxfp4(
     measure: Measure, rng: np.random.Generator, isa: str, tokens: int, rows: int
