@@ -19,11 +19,13 @@ from motet.errors import (
     ModelNotFoundError,
     MotetError,
     OutOfMemoryError,
+    QueueFullError,
 )
 
 if TYPE_CHECKING:
     from motet import harmony
     from motet.llm import LLM
+    from motet.metrics import Metrics
     from motet.results import (
         ChatCompletion,
         Completion,
@@ -36,13 +38,15 @@ if TYPE_CHECKING:
         Usage,
     )
     from motet.sampling import SamplingParams
-    from motet.stream import Stream
+    from motet.session import Session
+    from motet.stream import AsyncStream, Stream
     from motet.tokenizer import Tokenizer
 
 __version__ = "0.1.0"
 
 __all__ = [
     "LLM",
+    "AsyncStream",
     "ChatCompletion",
     "CheckpointError",
     "Completion",
@@ -50,12 +54,15 @@ __all__ = [
     "Delta",
     "InvalidRequestError",
     "InvalidToolArguments",
+    "Metrics",
     "ModelClosedError",
     "ModelInfo",
     "ModelNotFoundError",
     "MotetError",
     "OutOfMemoryError",
+    "QueueFullError",
     "SamplingParams",
+    "Session",
     "Stream",
     "Timings",
     "TokenLogprob",
@@ -67,8 +74,11 @@ __all__ = [
 ]
 
 _MODULES = {
+    "AsyncStream": "stream",
     "LLM": "llm",
+    "Metrics": "metrics",
     "SamplingParams": "sampling",
+    "Session": "session",
     "Stream": "stream",
     "Tokenizer": "tokenizer",
 }

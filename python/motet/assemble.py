@@ -29,6 +29,7 @@ class Fields(TypedDict):
     stop_reason: str | int | None
     usage: Usage
     timings: Timings
+    index: int
     logprobs: list[TokenLogprob] | None
     prompt_logprobs: list[TokenLogprob | None] | None
 

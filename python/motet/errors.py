@@ -95,4 +95,13 @@ class OutOfMemoryError(MotetError, MemoryError):
 
 
 class ModelClosedError(MotetError, RuntimeError):
-    """The model was used after `close()`."""
+    """The model was used after `close()`, or in a child of the process that loaded it."""
+
+
+class QueueFullError(MotetError):
+    """`max_queue` requests wait already (`waiting`); the one refused was not started. HTTP 429."""
+
+    def __init__(self, message: str, *, max_queue: int = 0, waiting: int = 0) -> None:
+        super().__init__(message)
+        self.max_queue = max_queue
+        self.waiting = waiting

@@ -7,12 +7,12 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, NoReturn, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from motet import _core, machine
+from motet import _core, _shim, machine
 from motet.checkpoint import Checkpoint
 from motet.config import ModelConfig, load_config
 from motet.defaults import sampling_defaults
@@ -24,19 +24,25 @@ from motet.weights import core_config, load_weights
 
 Precision = Literal["exact", "int8", "f32"]
 Device = Literal["auto", "cpu"]
+KvCacheDtype = Literal["auto", "int8"]
 
-_MAX_BATCH = 8  # sequences computed together; more wait
 _BYTES_A_THREAD = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to run a model; None chooses by the machine and the model."""
+    """How to run a model, as LLM documents it; None chooses by the machine and the model."""
 
     device: Device = "auto"
     precision: Precision = "exact"
     max_context: int | None = None
+    max_batch: int = 8
+    max_queue: int | None = None
     kv_cache_bytes: int | None = None
+    kv_cache_dtype: KvCacheDtype = "auto"
+    prefix_cache: bool = True
+    speculation: bool = False
+    target_itl: float | None = None
     threads: int | None = None
 
 
@@ -50,6 +56,7 @@ class Loaded:
     info: ModelInfo
     eos_ids: tuple[int, ...]  # these end an answer
     sampling_defaults: Mapping[str, float | int]
+    speculation: bool  # whether predictions are of use
 
 
 def load(
@@ -79,7 +86,7 @@ def load(
     n_bytes = sum(array.nbytes for array in weights.values())
     core = core_config(config)
     budget = options.kv_cache_bytes or machine.memory_bytes() // 4
-    max_context = options.max_context or _fitting_context(config, core, options.precision, budget)
+    max_context = options.max_context or _fitting_context(config, core, options, budget)
     if max_context > config.max_position_embeddings:
         raise InvalidRequestError(
             f"max_context: expected at most the model's {config.max_position_embeddings},"
@@ -87,14 +94,18 @@ def load(
             param="max_context",
         )
     try:
-        engine = _core.Engine(
+        engine = _shim.Engine(
             core,
             weights,
             precision=options.precision,
             max_context=max_context,
             kv_cache_bytes=budget,
             threads=options.threads or _threads(n_bytes),
-            max_batch=_MAX_BATCH,
+            max_batch=options.max_batch,
+            prefix_cache=options.prefix_cache,
+            kv_cache_dtype=options.kv_cache_dtype,
+            speculation=options.speculation,
+            target_itl=options.target_itl or 0.0,
             progress=progress,
         )
     except CheckpointError as error:  # weights that are not finite; the core knows no files
@@ -112,16 +123,24 @@ def load(
         isa=engine.isa,
         threads=engine.threads,
     )
-    return Loaded(config, tokenizer, Runner(engine), info, _ends(config, tokenizer), defaults)
+    return Loaded(
+        config=config,
+        tokenizer=tokenizer,
+        runner=Runner(engine, max_batch=options.max_batch, max_queue=options.max_queue),
+        info=info,
+        eos_ids=_ends(config, tokenizer),
+        sampling_defaults=defaults,
+        speculation=options.speculation,
+    )
 
 
 def _fitting_context(
-    config: ModelConfig, core: _core.ModelConfig, precision: Precision, budget: int
+    config: ModelConfig, core: _core.ModelConfig, options: Options, budget: int
 ) -> int:
     """The largest context, up to the model's, whose cache fits `budget` bytes; at least 1."""
 
     def fits(context: int) -> bool:
-        return _core.kv_cache_bytes(core, precision, context, _MAX_BATCH) <= budget
+        return _core.kv_cache_bytes(core, options.precision, context, options.max_batch) <= budget
 
     if fits(config.max_position_embeddings):
         return config.max_position_embeddings
@@ -151,23 +170,31 @@ def _parameters(slot: str, array: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 
 def _check(options: Options) -> None:
-    for param, value, allowed in (
-        ("device", options.device, get_args(Device)),
-        ("precision", options.precision, get_args(Precision)),
+    """Raises InvalidRequestError for the first option that has a wrong value."""
+    for param, allowed in (
+        ("device", get_args(Device)),
+        ("precision", get_args(Precision)),
+        ("kv_cache_dtype", get_args(KvCacheDtype)),
+        ("prefix_cache", (True, False)),
+        ("speculation", (True, False)),
     ):
-        if value not in allowed:
-            expected = ", ".join(map(repr, allowed))
-            raise InvalidRequestError(
-                f"{param}: expected one of {expected}, found {value!r}", param=param
-            )
-    for param, number in (
-        ("max_context", options.max_context),
-        ("kv_cache_bytes", options.kv_cache_bytes),
-        ("threads", options.threads),
-    ):
-        if number is None:
+        value = getattr(options, param)
+        if not any(value is one or (isinstance(one, str) and value == one) for one in allowed):
+            _refuse(param, f"one of {', '.join(map(repr, allowed))}", value)
+    for param in ("max_context", "max_batch", "max_queue", "kv_cache_bytes", "threads"):
+        value = getattr(options, param)
+        if value is None and param != "max_batch":
             continue
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise InvalidRequestError(
-                f"{param}: expected a positive integer, found {number!r}", param=param
-            )
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            _refuse(param, "a positive integer", value)
+    value = options.target_itl
+    if value is not None and not (_is_number(value) and 0 < value < math.inf):
+        _refuse("target_itl", "a positive number of seconds", value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _refuse(param: str, expected: str, found: object) -> NoReturn:
+    raise InvalidRequestError(f"{param}: expected {expected}, found {found!r}", param=param)

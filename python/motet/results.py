@@ -42,7 +42,12 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Seconds, by a monotonic clock. `decode_s` leaves out what a slow reader of a stream takes."""
+    """Seconds, by a monotonic clock, and the rates that follow from them.
+
+    `queue_s` from the call to the first step that served it, `prefill_s` from there to the first
+    token, `ttft_s` from the call to the first token, `decode_s` from the first to the last token.
+    `prefill_tps` counts the prompt's tokens that were computed, not those from the cache.
+    """
 
     queue_s: float
     prefill_s: float
@@ -76,7 +81,9 @@ class Completion:
 
     `token_ids` are all tokens generated, the one that stopped it included. `text` has neither
     special tokens nor, unless asked for, the stop string. `stop_reason` is the stop string or the
-    id out of `stop_token_ids` that ended it, None for the model's own end.
+    id out of `stop_token_ids` that ended it, None for the model's own end, "timeout" for an answer
+    that was cancelled by its timeout. `alternatives` are the other samples where n > 1 were asked
+    for; each counts the prompt, which is computed once, in its own usage.
     """
 
     text: str
@@ -88,6 +95,7 @@ class Completion:
     index: int = 0
     logprobs: list[TokenLogprob] | None = None
     prompt_logprobs: list[TokenLogprob | None] | None = None
+    alternatives: tuple[Completion, ...] = ()
 
     def __str__(self) -> str:
         return self.text
@@ -115,44 +123,51 @@ class ChatCompletion(Completion):
 
     def to_openai(self) -> dict[str, Any]:
         """The body of OpenAI's `/v1/chat/completions`, with `message.reasoning` beside it."""
-        message: dict[str, Any] = {"role": "assistant", "content": self.text or None}
-        if self.reasoning:
-            message["reasoning"] = self.reasoning
-        if self.tool_calls:
-            message["tool_calls"] = [
-                {
-                    "id": call.id,
-                    "type": "function",
-                    "function": {"name": call.name, "arguments": call.arguments},
-                }
-                for call in self.tool_calls
-            ]
-        elif not self.text:
-            message["content"] = ""
-        choice = {
-            "index": self.index,
-            "message": message,
-            "logprobs": None
-            if self.logprobs is None
-            else {"content": [_openai_logprob(entry) for entry in self.logprobs]},
-            # OpenAI's enumeration has no word for a cancelled answer.
-            "finish_reason": "stop" if self.finish_reason == "cancelled" else self.finish_reason,
-        }
+        samples = (self, *self.alternatives)
+        n_new = sum(sample.usage.completion_tokens for sample in samples)
+        n_reasoning = sum(sample.usage.reasoning_tokens for sample in samples)
         usage = {
             "prompt_tokens": self.usage.prompt_tokens,
-            "completion_tokens": self.usage.completion_tokens,
-            "total_tokens": self.usage.total_tokens,
+            "completion_tokens": n_new,
+            "total_tokens": self.usage.prompt_tokens + n_new,
             "prompt_tokens_details": {"cached_tokens": self.usage.cached_tokens},
-            "completion_tokens_details": {"reasoning_tokens": self.usage.reasoning_tokens},
+            "completion_tokens_details": {"reasoning_tokens": n_reasoning},
         }
         return {
             "id": self.id,
             "object": "chat.completion",
             "created": self.created,
             "model": self.model,
-            "choices": [choice],
+            "choices": [_openai_choice(sample) for sample in samples],
             "usage": usage,
         }
+
+
+def _openai_choice(sample: Completion) -> dict[str, Any]:
+    assert isinstance(sample, ChatCompletion)
+    message: dict[str, Any] = {"role": "assistant", "content": sample.text or None}
+    if sample.reasoning:
+        message["reasoning"] = sample.reasoning
+    if sample.tool_calls:
+        message["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+            }
+            for call in sample.tool_calls
+        ]
+    elif not sample.text:
+        message["content"] = ""
+    return {
+        "index": sample.index,
+        "message": message,
+        "logprobs": None
+        if sample.logprobs is None
+        else {"content": [_openai_logprob(entry) for entry in sample.logprobs]},
+        # OpenAI's enumeration has no word for a cancelled answer.
+        "finish_reason": "stop" if sample.finish_reason == "cancelled" else sample.finish_reason,
+    }
 
 
 def _openai_logprob(entry: TokenLogprob) -> dict[str, Any]:
@@ -164,7 +179,10 @@ def _openai_logprob(entry: TokenLogprob) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """One step of a stream. `token_ids` of all deltas, the "end" included, make up the result's."""
+    """One step of a stream. `token_ids` of all deltas, the "end" included, make up the result's.
+
+    `index` is the sample's where n > 1 were asked for. `result`, on "end" only, is that sample's.
+    """
 
     kind: Literal["reasoning", "text", "tool_call", "end"]
     text: str = ""
@@ -172,7 +190,7 @@ class Delta:
     index: int = 0
     tool_call: ToolCall | None = None
     logprobs: tuple[TokenLogprob, ...] | None = None
-    result: ChatCompletion | Completion | None = None  # on "end" only
+    result: ChatCompletion | Completion | None = None
 
 
 @dataclass(frozen=True, slots=True)

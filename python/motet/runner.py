@@ -1,154 +1,208 @@
-"""One engine shared by threads: whoever waits for a token steps the engine for everybody.
+"""One engine, many readers: the engine's thread computes, a dispatcher hands out what it says.
 
-Submitting and cancelling never wait for a step. A thread that wants events while another one steps
-sleeps until that step has brought some, so that an interrupt reaches it at once.
+Submitting, releasing and granting never wait for a step.
 """
 
 from __future__ import annotations
 
+import math
+import os
 import threading
-import time
-from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from motet.errors import ModelClosedError, MotetError
+from motet.errors import ModelClosedError, MotetError, QueueFullError
+from motet.mailbox import Mailbox, dispatch
 
 if TYPE_CHECKING:
     from motet import _core
 
-
-class TimedEvent(NamedTuple):
-    """An engine's event with the computing time that led to it since the request's last one."""
-
-    event: _core.Event
-    seconds: float
+_forks = 0  # how many fork() calls lie between this process and the one that imported motet
 
 
-class Request:
-    """What the engine still has to say about one request."""
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
 
-    def __init__(self, request_id: int) -> None:
-        self.id = request_id
-        self.events: deque[TimedEvent] = deque()
-        self.seconds = 0.0  # computing time since its last event
-        self.submitted = time.perf_counter()
-        self.started: float | None = None  # when the first step that could serve it began
-        self.first_token: float | None = None
-        self.finished = False  # no more events will come
+
+os.register_at_fork(after_in_child=_count_fork)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How one request shares the engine with others."""
+
+    n: int = 1  # samples
+    timeout: float = math.inf  # seconds until it ends with what has come
+    cache_salt: int = 0  # requests share cached prefixes only with the same one
+    window: int = 0  # tokens that may wait for the reader, 0: any number
+    prediction: Sequence[int] | npt.NDArray[np.int32] = ()  # what the answer may resemble
+
+
+class EngineThread:
+    """Which thread the engine calls logits processors from; None until it has done so."""
+
+    ident: int | None = None
+
+    def is_current(self) -> bool:
+        return self.ident == threading.get_ident()
 
 
 class Runner:
     """Submit, wait for events, release: from any thread."""
 
-    def __init__(self, engine: _core.Engine) -> None:
+    def __init__(
+        self, engine: _core.Engine, *, max_batch: int = 1, max_queue: int | None = None
+    ) -> None:
+        """Starts the engine. `max_queue`: requests that may wait while `max_batch` others run."""
         self._engine: _core.Engine | None = engine
-        self._changed = threading.Condition()  # guards everything below
-        self._owner: int | None = None  # the thread that computes now
-        self._requests: dict[int, Request] = {}
+        self._max_batch = max_batch
+        self._max_queue = max_queue
+        self._mailboxes: dict[int, Mailbox] = {}  # of every request that has not ended
+        # Held from a submission to its mailbox's entry. Reentrant: a signal handler may submit.
+        self._submitting = threading.RLock()
+        self._forks = _forks
+        self.engine_thread = EngineThread()
+        engine.start()
+        # The thread must not refer to the runner, which would then never be dropped.
+        self._dispatcher = threading.Thread(
+            target=dispatch,
+            args=(engine, self._mailboxes, self._submitting),
+            name="motet-events",
+            daemon=True,
+        )
+        self._dispatcher.start()
+        # Runs when the runner is dropped, and at the interpreter's exit.
+        self._finalizer = weakref.finalize(
+            self, _shut_down, engine, self._dispatcher, self.engine_thread, _forks
+        )
 
     @property
     def engine(self) -> _core.Engine:
-        """The engine; ModelClosedError after `close`."""
+        """The engine; ModelClosedError after `close` and in a forked child."""
+        if self._forks != _forks:
+            raise ModelClosedError(
+                "the model was loaded before fork(); load it in the process that uses it"
+            )
         if self._engine is None:
             raise ModelClosedError("the model was closed")
         return self._engine
 
     def submit(
-        self, token_ids: npt.NDArray[np.int32], sampling: _core.Sampling, max_new_tokens: int
-    ) -> Request:
-        """Queues a request; its tokens are computed while somebody waits for them."""
-        with self._changed:  # so that no step hands out events before the request is known
-            request = Request(self.engine.submit(token_ids, sampling, max_new_tokens))
-            self._requests[request.id] = request
-        return request
-
-    def wait(self, request: Request) -> list[TimedEvent]:
-        """The next events of `request`, in order; [] once it has finished or was released.
-
-        KeyboardInterrupt passes through; what a step raises reaches the thread that stepped.
+        self,
+        mailbox: Mailbox,
+        token_ids: npt.NDArray[np.int32],
+        sampling: _core.Sampling,
+        max_new_tokens: int,
+        limits: Limits,
+    ) -> int:
+        """Queues a request, whose events go to `mailbox`; the id of its sample 0, the others'
+        follow. Raises QueueFullError, ModelClosedError.
         """
-        while True:
-            with self._changed:
-                self._changed.wait_for(
-                    lambda: request.events or request.finished or self._owner is None
-                )
-                if request.events or request.finished:
-                    events = list(request.events)
-                    request.events.clear()
-                    return events
-            with self._own() as engine:
-                # Another thread may have stepped in between.
-                if not request.events and not request.finished:
-                    self._step(engine)
+        _ = self.engine  # before the lock, which a forked child may find held for ever
+        with self._submitting:
+            engine = self._place(limits.n)
+            first = engine.submit(
+                token_ids,
+                sampling,
+                max_new_tokens,
+                n=limits.n,
+                cache_salt=limits.cache_salt,
+                timeout=limits.timeout,
+                window=limits.window,
+                prediction=limits.prediction,
+            )
+            self._mailboxes.update(dict.fromkeys(range(first, first + limits.n), mailbox))
+        return first
 
-    def release(self, request: Request) -> None:
-        """Gives a request up: its cache is free before the next step.
+    def _place(self, n: int) -> _core.Engine:
+        """The engine, if its queue has room for a request."""
+        engine = self.engine
+        # Not the engine's own count, to which all that came since its last step are still waiting.
+        waiting = max(0, len(self._mailboxes) - self._max_batch)
+        if self._max_queue is not None and waiting >= self._max_queue:
+            raise QueueFullError(
+                f"the queue is full: expected fewer than max_queue = {self._max_queue} waiting"
+                f" requests, found {waiting}",
+                max_queue=self._max_queue,
+                waiting=waiting,
+            )
+        return engine
 
-        Never waits for a step, so that another thread or the garbage collector may call it.
+    def release(self, request: int) -> None:
+        """Gives a request up: its cache is free before the next step. Unknown ids are ignored.
+
+        Takes no lock and never raises, so that the garbage collector may call it.
         """
-        with self._changed:
-            if request.finished:
-                return
-            request.finished = True
-            self._requests.pop(request.id, None)
-            if self._engine is not None:
-                self._engine.cancel(request.id)
-            self._changed.notify_all()
+        engine = self._engine
+        if self._forks != _forks or engine is None:
+            return
+        if self._mailboxes.pop(request, None) is not None:
+            engine.cancel(request)
+
+    def grant(self, request: int, tokens: int) -> None:
+        """The reader has taken so many tokens: as many more may be computed ahead of it."""
+        engine = self._engine
+        if self._forks == _forks and engine is not None:
+            engine.grant(request, tokens)
+
+    def check_wait(self) -> None:
+        """Raises if this thread would wait for ever: in a forked child or the engine's thread."""
+        if self._forks != _forks:
+            _ = self.engine
+        if self.engine_thread.is_current():
+            raise MotetError("the model was called from a callback of its own step")
 
     def logits(self, token_ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """float32 [n, vocab_size]: the logits after each of the n tokens."""
-        with self._own() as engine:
-            return engine.logits(token_ids)
+        self.check_wait()
+        mailbox = Mailbox()
+        with self._submitting:
+            request, logits = self._place(1).submit_logits(token_ids)
+            self._mailboxes[request] = mailbox
+        try:
+            event = mailbox.get()
+            while event is not None and event.finish is None:
+                event = mailbox.get()
+        finally:
+            self.release(request)
+        if event is None or event.finish == "cancelled":
+            raise ModelClosedError("the model was closed")
+        if event.finish == "error":
+            raise MotetError(f"the engine failed: {event.error}")
+        return logits
 
     def close(self) -> None:
-        """Frees the engine after the step that runs; who still waits gets ModelClosedError."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._owner is None)
-            self._engine = None
-            self._requests.clear()
-            self._changed.notify_all()
+        """Ends all requests as cancelled, waits for the step that runs and frees the engine."""
+        if self._forks != _forks:
+            return
+        self.check_wait()
+        with self._submitting:
+            engine, self._engine = self._engine, None
+        if engine is not None:
+            self._finalizer()
+        elif threading.current_thread() is not self._dispatcher:
+            self._dispatcher.join()  # another thread closes: closed is what both find afterwards
 
-    def _step(self, engine: _core.Engine) -> None:
-        """One step; its events go to their requests. The caller owns the engine."""
-        start = time.perf_counter()
-        events = engine.step()
-        end = time.perf_counter()
-        with self._changed:
-            # Copied: the garbage collector may release a stream at any line.
-            for request in list(self._requests.values()):
-                request.started = start if request.started is None else request.started
-                request.seconds += end - start
-            for event in events:
-                owner = self._requests.get(event.request)
-                if owner is None:  # released during the step
-                    continue
-                if event.token >= 0 and not event.is_prompt and owner.first_token is None:
-                    owner.first_token = end
-                owner.events.append(TimedEvent(event, owner.seconds))
-                owner.seconds = 0.0
-                if event.finish is not None:
-                    owner.finished = True
-                    self._requests.pop(owner.id, None)
 
-    @contextmanager
-    def _own(self) -> Iterator[_core.Engine]:
-        """The engine, for this thread to compute with."""
-        me = threading.get_ident()
-        if self._owner == me:
-            raise MotetError("the model was called from a callback of its own step")
-        try:
-            with self._changed:
-                self._changed.wait_for(lambda: self._owner is None)
-                engine = self.engine
-                self._owner = me
-            yield engine
-        finally:  # an interrupt can come at any line above
-            with self._changed:
-                if self._owner == me:
-                    self._owner = None
-                self._changed.notify_all()
+def _shut_down(
+    engine: _core.Engine,
+    dispatcher: threading.Thread,
+    engine_thread: EngineThread,
+    forks: int,
+) -> None:
+    if forks != _forks:  # the threads are the parent's
+        return
+    if engine_thread.is_current():  # the garbage collector ran in a callback
+        args = (engine, dispatcher, EngineThread(), forks)
+        threading.Thread(target=_shut_down, args=args, daemon=True).start()
+        return
+    engine.stop()
+    # Out of native code before the interpreter ends, which kills daemon threads where they are.
+    if threading.current_thread() is not dispatcher:
+        dispatcher.join()

@@ -22,6 +22,7 @@ LogitsProcessor = Callable[[Sequence[int], "npt.NDArray[np.float32]"], "npt.Arra
 
 MAX_STOP_STRINGS = 64
 MAX_LOGPROBS = 20
+MAX_SAMPLES = 128
 _MAX_INT = 2**31 - 1
 
 
@@ -50,7 +51,10 @@ class SamplingParams:
     logprobs, prompt_logprobs: report log-probabilities, of the unmodified distribution, with this
         many alternatives for each token of the output, of the prompt.
     logits_processor: called as f(token_ids, logits) before each draw, with the prompt and output so
-        far and a float32 array [vocab], which it edits in place or replaces by what it returns.
+        far and a float32 array [vocab], which it edits in place or replaces by what it returns. It
+        runs in the engine's thread, between the tokens of all requests.
+    n: so many samples of the answer, drawn independently; the prompt is computed once. Sample 0 is
+        what n = 1 gives.
     """
 
     max_tokens: int | None = None
@@ -71,6 +75,7 @@ class SamplingParams:
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     logits_processor: LogitsProcessor | None = None
+    n: int = 1
 
     def __post_init__(self) -> None:
         for name, check in _CHECKS.items():
@@ -218,5 +223,6 @@ _CHECKS: dict[str, _Check] = {
     "logprobs": _optional(_integer(0, MAX_LOGPROBS)),
     "prompt_logprobs": _optional(_integer(0, MAX_LOGPROBS)),
     "logits_processor": _optional(_callable),
+    "n": _integer(1, MAX_SAMPLES),
 }
 assert set(_CHECKS) == {field.name for field in fields(SamplingParams)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -38,3 +39,12 @@ def reply_ids(ids: Sequence[int]) -> Processor:
         logits[ids[at]] = 0
 
     return force
+
+
+def assert_idle(llm: LLM, seconds: float = 10) -> None:
+    """Soon no request holds anything in the engine, nor is one known to the runner."""
+    runner = llm._requests.loaded.runner
+    deadline = time.perf_counter() + seconds
+    while (busy := (llm.metrics()["pages_in_use"], len(runner._mailboxes))) != (0, 0):
+        assert time.perf_counter() < deadline, f"pages in use, requests: {busy}"
+        time.sleep(0.001)

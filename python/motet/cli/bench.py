@@ -49,7 +49,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(args: argparse.Namespace) -> int:
-    with options.load_model(args) as llm:
+    # A repetition must compute what the one before it has.
+    with options.load_model(args, prefix_cache=False) as llm:
         rows = _measure(llm, args)
         if args.json:
             entries = [asdict(row) for row in rows]

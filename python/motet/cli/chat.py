@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from motet.cli import options, terminal
 from motet.errors import InvalidRequestError
-from motet.results import ChatCompletion
 
 if TYPE_CHECKING:
     from motet.llm import LLM
@@ -37,25 +36,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _talk(llm: LLM, args: argparse.Namespace) -> None:
-    messages: list[Any] = []
-    if args.system is not None:
-        messages.append({"role": "system", "content": args.system})
+    sampling = options.sampling(args)
+    session = llm.session(args.system, reasoning_effort=args.effort, **sampling)
     while (text := _ask()) is not None:
         try:
             if text.strip():
-                messages = _turn(llm, args, [*messages, {"role": "user", "content": text}])
+                terminal.print_stream(session.stream(text))
         except KeyboardInterrupt:
             continue  # the stopped turn is forgotten: half an answer would mislead the next
         except InvalidRequestError as error:  # such as a conversation longer than the context
             print(f"motet: {error}", file=sys.stderr)
-
-
-def _turn(llm: LLM, args: argparse.Namespace, messages: list[Any]) -> list[Any]:
-    """Streams the answer; the conversation with it."""
-    stream = llm.chat_stream(messages, reasoning_effort=args.effort, **options.sampling(args))
-    result = terminal.print_stream(stream)
-    assert isinstance(result, ChatCompletion)
-    return [*messages, *result.messages]
 
 
 def _ask() -> str | None:

@@ -65,8 +65,8 @@ def numbers(text: str) -> list[int]:
     return values
 
 
-def load_model(args: argparse.Namespace) -> LLM:
-    """The model that the flags name."""
+def load_model(args: argparse.Namespace, **engine: Any) -> LLM:
+    """The model that the flags name; `engine` are further options of LLM."""
     from motet.llm import LLM
 
     return LLM(
@@ -74,6 +74,7 @@ def load_model(args: argparse.Namespace) -> LLM:
         precision=args.precision,
         max_context=args.max_context,
         threads=args.threads,
+        **engine,
     )
 
 

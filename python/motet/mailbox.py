@@ -1,0 +1,110 @@
+"""From the engine's events to their readers.
+
+The dispatcher holds the GIL only to look a request up and to put an event into its mailbox. All
+work on tokens is the reader's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from motet import _core
+
+Lock = contextlib.AbstractContextManager[bool]
+
+
+class Mailbox:
+    """Where the events of some requests wait for their one reader, a thread or an asyncio task.
+
+    None among them says that no more will come.
+    """
+
+    __slots__ = ("queue", "waiter")
+
+    def __init__(self) -> None:
+        self.queue: SimpleQueue[_core.Event | None] = SimpleQueue()
+        self.waiter: asyncio.Future[None] | None = None  # of a task that waits
+
+    def get(self) -> _core.Event | None:
+        """The next event. Waits without polling; an interrupt reaches the main thread at once."""
+        return self.queue.get()
+
+    async def aget(self) -> _core.Event | None:
+        """As `get` in the running event loop, which may be another one each time."""
+        import asyncio  # whoever gets here has imported it
+
+        while self.queue.empty():
+            self.waiter = waiter = asyncio.get_running_loop().create_future()
+            # An event that came before the dispatcher could see the waiter wakes nobody.
+            if not self.queue.empty():
+                break
+            await waiter
+        self.waiter = None
+        return self.queue.get_nowait()
+
+    def end(self) -> None:
+        """Wakes the reader with None, from any thread, also while the garbage collector runs."""
+        self.queue.put(None)
+        waiter = self.waiter
+        if waiter is not None:
+            with contextlib.suppress(RuntimeError):  # its loop was closed: nobody waits
+                waiter.get_loop().call_soon_threadsafe(_wake, [(waiter, self)])
+
+
+def _wake(waiting: list[tuple[asyncio.Future[None], Mailbox]]) -> None:
+    for waiter, _ in waiting:
+        if not waiter.done():
+            waiter.set_result(None)
+
+
+def dispatch(engine: _core.Engine, mailboxes: dict[int, Mailbox], submitting: Lock) -> None:
+    """Hands out events until the engine is stopped."""
+    while events := engine.wait_events():
+        _hand_out(events, engine, mailboxes, submitting)
+        del events  # nothing stays alive through a long wait
+    for mailbox in set(mailboxes.values()):
+        mailbox.end()
+
+
+def _hand_out(
+    events: list[_core.Event],
+    engine: _core.Engine,
+    mailboxes: dict[int, Mailbox],
+    submitting: Lock,
+) -> None:
+    """The only Python that runs for every token whoever reads it; keep it short."""
+    waiting: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[None], Mailbox]]] = {}
+    for event in events:
+        request = event.request
+        mailbox = mailboxes.get(request)
+        if mailbox is None:
+            with submitting:  # it may just be submitted
+                mailbox = mailboxes.get(request)
+            if mailbox is None:  # released, or an interrupt came between its id and its entry
+                engine.cancel(request)
+                continue
+        mailbox.queue.put(event)
+        if event.finish is not None:
+            mailboxes.pop(request, None)
+        waiter = mailbox.waiter
+        if waiter is not None:
+            mailbox.waiter = None
+            waiting.setdefault(waiter.get_loop(), []).append((waiter, mailbox))
+    for loop, waiters in waiting.items():
+        try:
+            loop.call_soon_threadsafe(_wake, waiters)
+        except RuntimeError:  # the loop was closed
+            _abandon(engine, mailboxes, [mailbox for _, mailbox in waiters])
+
+
+def _abandon(engine: _core.Engine, mailboxes: dict[int, Mailbox], abandoned: list[Mailbox]) -> None:
+    """Gives up all requests whose reader is gone."""
+    for request, mailbox in mailboxes.copy().items():  # a copy: others release
+        if mailbox in abandoned:
+            mailboxes.pop(request, None)
+            engine.cancel(request)
