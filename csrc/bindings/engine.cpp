@@ -1,12 +1,16 @@
 // The engine, its configuration and its events.
 #include "engine/engine.h"
 
+#include <unistd.h>
+
 #include <pybind11/functional.h>
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <chrono>
+#include <iterator>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
@@ -15,6 +19,7 @@
 #include "bindings/bindings.h"
 #include "cpu/isa.h"
 #include "cpu/peaks.h"
+#include "engine/engine_thread.h"
 
 namespace py = pybind11;
 
@@ -39,6 +44,8 @@ const char* FinishName(Finish finish) {
       return "length";
     case Finish::kCancelled:
       return "cancelled";
+    case Finish::kTimeout:
+      return "timeout";
     case Finish::kError:
       return "error";
     case Finish::kNone:
@@ -95,57 +102,187 @@ class SignalPoll {
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
-// The engine with what keeps its weights' memory mapped.
-struct PyEngine {
-  py::dict tensors;
-  Engine engine;
+// A Python object that the engine keeps, and may let go of without the GIL.
+std::shared_ptr<void> Kept(py::object object) {
+  return {new py::object(std::move(object)), [](void* kept) {
+            const py::gil_scoped_acquire gil;
+            delete static_cast<py::object*>(kept);
+          }};
+}
 
-  PyEngine(const ModelConfig& config, py::dict kept, const EngineOptions& options,
+// The engine with what keeps its weights' memory mapped. It is stepped by its own thread after
+// `start`, by its callers otherwise.
+class PyEngine {
+ public:
+  PyEngine(const ModelConfig& config, py::dict tensors, const EngineOptions& options,
            const std::function<void(double)>& progress)
-      : tensors(std::move(kept)), engine(config, Views(tensors), options, progress) {}
+      : tensors_(std::move(tensors)),
+        engine_(std::make_unique<Engine>(config, Views(tensors_), options, progress)) {}
 
-  int64_t Submit(const Ids& ids, const Sampling& sampling, int64_t max_new_tokens) {
-    return engine.Submit(TokenVector(ids), sampling, max_new_tokens);
+  ~PyEngine() {
+    if (getpid() != owner_) {  // no thread is there to be joined, and locks may be held for ever
+      static_cast<void>(thread_.release());
+      static_cast<void>(engine_.release());
+      return;
+    }
+    const py::gil_scoped_release release;
+    thread_.reset();
+    engine_.reset();
+  }
+
+  Engine& engine() const {
+    if (getpid() != owner_) {
+      throw ModelClosedError(
+          "the model was loaded before fork(); load it in the process that uses it");
+    }
+    return *engine_;
+  }
+
+  int64_t Submit(const Ids& ids, const Sampling& sampling, int64_t max_new_tokens, int64_t n,
+                 uint64_t cache_salt, double timeout, int64_t window, const Ids& prediction) {
+    return engine().Submit(
+        TokenVector(ids), sampling,
+        {max_new_tokens, n, cache_salt, timeout, window, TokenVector(prediction)});
+  }
+
+  std::pair<int64_t, py::array_t<float>> SubmitLogits(const Ids& ids, int64_t chunk) {
+    std::vector<int32_t> tokens = TokenVector(ids);
+    py::array_t<float> out({static_cast<py::ssize_t>(tokens.size()),
+                            static_cast<py::ssize_t>(engine().config().vocab_size)});
+    float* data = out.mutable_data();
+    return {engine().SubmitLogits(std::move(tokens), chunk, data, Kept(out)), out};
+  }
+
+  void Start() {
+    if (!thread_) thread_ = std::make_unique<EngineThread>(engine());
+  }
+
+  std::vector<Event> WaitEvents() {
+    std::vector<Event> events;
+    const py::gil_scoped_release release;
+    if (thread_) thread_->Wait(events);
+    return events;
+  }
+
+  void Stop() {
+    const py::gil_scoped_release release;
+    if (thread_) thread_->Stop();
   }
 
   std::vector<Event> Step() {
+    RequireNoThread();
     std::vector<Event> events;
     const py::gil_scoped_release release;
-    engine.Step(events, SignalPoll());
+    engine().Step(events, SignalPoll());
+    const std::lock_guard lock(held_mutex_);
+    events.insert(events.begin(), std::move_iterator(held_.begin()),
+                  std::move_iterator(held_.end()));
+    held_.clear();
     return events;
   }
 
   py::array_t<float> Logits(const Ids& ids, int64_t chunk) {
-    std::vector<int32_t> tokens = TokenVector(ids);
-    py::array_t<float> out({static_cast<py::ssize_t>(tokens.size()),
-                            static_cast<py::ssize_t>(engine.config().vocab_size)});
-    float* data = out.mutable_data();
+    RequireNoThread();
+    const auto [id, out] = SubmitLogits(ids, chunk);
     const py::gil_scoped_release release;
-    engine.Logits(std::move(tokens), chunk, data, SignalPoll());
+    try {
+      while (!StepFor(id)) continue;
+    } catch (...) {
+      engine().Cancel(id);
+      throw;
+    }
     return out;
   }
 
   bool Idle() {
     const py::gil_scoped_release release;
-    return engine.idle();
+    const std::lock_guard lock(held_mutex_);
+    return engine().idle() && held_.empty();
   }
 
-  py::dict Memory() const {
-    py::dict d;
-    d["kv_cache_bytes"] = engine.kv_cache_bytes();
-    d["workspace_bytes"] = engine.workspace_bytes();
-    d["pages_in_use"] = engine.pages_in_use();
-    return d;
+ private:
+  void RequireNoThread() const {
+    if (thread_) throw std::logic_error("the engine's own thread steps it");
   }
+
+  // Runs a step unless the request has ended; whether it has. Other requests' events are held for
+  // whoever steps next.
+  bool StepFor(int64_t id) {
+    const auto ends = [&](const Event& event) {
+      return event.request == id && event.finish != Finish::kNone;
+    };
+    {
+      const std::lock_guard lock(held_mutex_);
+      if (std::erase_if(held_, ends) > 0) return true;
+    }
+    std::vector<Event> events;
+    engine().Step(events, SignalPoll());
+    const bool ended = std::erase_if(events, ends) > 0;
+    const std::lock_guard lock(held_mutex_);
+    held_.insert(held_.end(), std::move_iterator(events.begin()), std::move_iterator(events.end()));
+    return ended;
+  }
+
+  pid_t owner_ = getpid();
+  py::dict tensors_;
+  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<EngineThread> thread_;
+  std::mutex held_mutex_;
+  std::vector<Event> held_;
 };
+
+py::dict HistogramDict(const Histogram& histogram) {
+  py::list buckets;
+  int64_t count = 0;
+  for (size_t i = 0; i <= Histogram::kBounds.size(); ++i) {
+    count += histogram.count(i);
+    buckets.append(
+        py::make_tuple(i < Histogram::kBounds.size() ? Histogram::kBounds[i] : kNever, count));
+  }
+  using namespace py::literals;
+  return py::dict("buckets"_a = buckets, "sum"_a = histogram.sum(), "count"_a = count);
+}
+
+py::dict MetricsDict(const Metrics& m) {
+  using namespace py::literals;
+  py::dict finished;
+  for (int i = 1; i < kNumFinishes; ++i) {
+    finished[FinishName(static_cast<Finish>(i))] = m.requests_finished[i];
+  }
+  return py::dict(
+      "requests_submitted"_a = m.requests_submitted, "requests_finished"_a = finished,
+      "requests_running"_a = m.requests_running, "requests_waiting"_a = m.requests_waiting,
+      "prompt_tokens"_a = m.prompt_tokens, "cached_tokens"_a = m.cached_tokens,
+      "generated_tokens"_a = m.generated_tokens, "computed_tokens"_a = m.computed_tokens,
+      "steps"_a = m.steps, "pauses"_a = m.pauses, "draft_tokens"_a = m.draft_tokens,
+      "accepted_draft_tokens"_a = m.accepted_draft_tokens, "full_pages"_a = m.full_pages,
+      "sliding_pages"_a = m.sliding_pages, "full_pages_used"_a = m.full_pages_used,
+      "sliding_pages_used"_a = m.sliding_pages_used, "full_pages_kept"_a = m.full_pages_kept,
+      "sliding_pages_kept"_a = m.sliding_pages_kept,
+      "step_seconds"_a = HistogramDict(m.step_seconds),
+      "queue_seconds"_a = HistogramDict(m.queue_seconds),
+      "prefill_seconds"_a = HistogramDict(m.prefill_seconds),
+      "first_token_seconds"_a = HistogramDict(m.first_token_seconds),
+      "inter_token_seconds"_a = HistogramDict(m.inter_token_seconds));
+}
+
+py::dict MemoryDict(const Engine& engine) {
+  using namespace py::literals;
+  const Metrics m = engine.metrics();
+  return py::dict("kv_cache_bytes"_a = engine.kv_cache_bytes(),
+                  "workspace_bytes"_a = engine.workspace_bytes(),
+                  "pages_in_use"_a = m.full_pages_used + m.sliding_pages_used);
+}
 
 std::unique_ptr<PyEngine> MakeEngine(const ModelConfig& config, py::dict tensors,
                                      const std::string& precision, int64_t max_context,
                                      int64_t kv_cache_bytes, int threads, int64_t max_batch,
+                                     bool prefix_cache, bool speculation, double target_itl,
                                      const std::function<void(double)>& progress) {
   return std::make_unique<PyEngine>(
       config, std::move(tensors),
-      EngineOptions{ParsePrecision(precision), max_context, max_batch, kv_cache_bytes, threads},
+      EngineOptions{ParsePrecision(precision), max_context, max_batch, kv_cache_bytes, threads,
+                    prefix_cache, speculation, target_itl},
       progress);
 }
 
@@ -218,8 +355,11 @@ void BindEngine(py::module_& m) {
       "kv_cache_bytes",
       [](const ModelConfig& config, const std::string& precision, int64_t max_context,
          int64_t max_batch) {
-        return Engine::MinimalCacheBytes(config,
-                                         {ParsePrecision(precision), max_context, max_batch, 0, 1});
+        EngineOptions options;
+        options.precision = ParsePrecision(precision);
+        options.max_context = max_context;
+        options.max_batch = max_batch;
+        return Engine::MinimalCacheBytes(config, options);
       },
       "config"_a, "precision"_a, "max_context"_a, "max_batch"_a,
       "Bytes of the smallest cache in which one request can fill `max_context`.");
@@ -236,23 +376,44 @@ void BindEngine(py::module_& m) {
                                  top.emplace_back(t.token, t.logprob);
                                return top;
                              })
-      .def_property_readonly("finish", [](const Event& e) { return FinishName(e.finish); });
+      .def_property_readonly("finish", [](const Event& e) { return FinishName(e.finish); })
+      .def_readonly("time", &Event::time)
+      .def_readonly("submitted", &Event::submitted)
+      .def_readonly("started", &Event::started)
+      .def_readonly("cached_tokens", &Event::cached_tokens)
+      .def_readonly("error", &Event::error);
   py::class_<PyEngine>(m, "Engine")
       .def(py::init(&MakeEngine), "config"_a, "tensors"_a, py::kw_only(), "precision"_a = "exact",
            "max_context"_a, "kv_cache_bytes"_a, "threads"_a, "max_batch"_a = 1,
+           "prefix_cache"_a = true, "speculation"_a = false, "target_itl"_a = 0.0,
            "progress"_a = py::none())
-      .def("submit", &PyEngine::Submit, "ids"_a, "sampling"_a, "max_new_tokens"_a)
-      .def("step", &PyEngine::Step)
+      .def("submit", &PyEngine::Submit, "ids"_a, "sampling"_a, "max_new_tokens"_a, py::kw_only(),
+           "n"_a = 1, "cache_salt"_a = 0, "timeout"_a = kNever, "window"_a = 0,
+           "prediction"_a = Ids(0))
+      .def("submit_logits", &PyEngine::SubmitLogits, "ids"_a, "chunk"_a = 0)
       .def(
-          "cancel", [](PyEngine& self, int64_t request) { self.engine.Cancel(request); },
+          "cancel", [](PyEngine& self, int64_t request) { self.engine().Cancel(request); },
           "request"_a)
+      .def(
+          "grant",
+          [](PyEngine& self, int64_t request, int64_t tokens) {
+            self.engine().Grant(request, tokens);
+          },
+          "request"_a, "tokens"_a)
+      .def("start", &PyEngine::Start)
+      .def("wait_events", &PyEngine::WaitEvents)
+      .def("stop", &PyEngine::Stop)
+      .def("step", &PyEngine::Step)
       .def("logits", &PyEngine::Logits, "ids"_a, "chunk"_a = 0)
-      .def("memory", &PyEngine::Memory)
+      .def("metrics", [](const PyEngine& self) { return MetricsDict(self.engine().metrics()); })
+      .def("memory", [](const PyEngine& self) { return MemoryDict(self.engine()); })
+      .def("audit", [](const PyEngine& self) { self.engine().Audit(); })
+      .def_property_readonly("queued", [](const PyEngine& self) { return self.engine().queued(); })
       .def_property_readonly("idle", &PyEngine::Idle)
       .def_property_readonly(
-          "isa", [](const PyEngine& self) { return self.engine.backend().kernels().name; })
-      .def_property_readonly("threads",
-                             [](const PyEngine& self) { return self.engine.backend().threads(); });
+          "isa", [](const PyEngine& self) { return self.engine().backend().kernels().name; })
+      .def_property_readonly(
+          "threads", [](const PyEngine& self) { return self.engine().backend().threads(); });
   m.def("cpu_features", [] {
     py::dict features;
     for (const auto& [name, present] : CpuFeatures()) features[py::str(name)] = present;

@@ -75,6 +75,17 @@ void CpuBackend::Norm(const float* x, Bf16Vector weight, float* out) {
       {x, weight, config_.hidden_size, static_cast<float>(config_.rms_norm_eps), out});
 }
 
+void CpuBackend::CopyPages(const CopyPagesArgs& args) {
+  const int64_t bytes = config_.KvSize() * kPageTokens * (precision_ == Precision::kF32 ? 4 : 2);
+  for (int64_t i = 0; i < args.num_copies; ++i) {
+    const auto [from, to] = args.copies[i];
+    for (void* cache : {args.cache.keys, args.cache.values}) {
+      std::memcpy(static_cast<char*>(cache) + to * bytes, static_cast<char*>(cache) + from * bytes,
+                  static_cast<size_t>(bytes));
+    }
+  }
+}
+
 void CpuBackend::Embed(const EmbedArgs& args) {
   const int64_t hidden = config_.hidden_size;
   const auto* table = reinterpret_cast<const uint16_t*>(args.embedding.data);

@@ -47,6 +47,7 @@ class CpuBackend {
   // on. Throws CheckpointError for weights that are not finite.
   void Prepare(Weights& weights);
 
+  void CopyPages(const CopyPagesArgs& args);
   void Embed(const EmbedArgs& args);
   void Rotary(const RotaryArgs& args);
   void Qkv(const QkvArgs& args);

@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -13,11 +14,13 @@
 #include "cpu/backend.h"
 #include "cpu/sample.h"
 #include "engine/kv_cache.h"
+#include "engine/metrics.h"
+#include "engine/request.h"
 #include "engine/workspace.h"
 #include "model/config.h"
 #include "model/weights.h"
-#include "ops/sample.h"
 #include "sched/scheduler.h"
+#include "sched/step_cost.h"
 
 namespace motet {
 
@@ -27,19 +30,9 @@ struct EngineOptions {
   int64_t max_batch = 1;    // requests running at once
   int64_t kv_cache_bytes = 0;
   int threads = 1;
-};
-
-enum class Finish { kNone, kStop, kLength, kCancelled, kError };
-
-// One token of one request, or its end, or both.
-struct Event {
-  int64_t request;
-  int32_t token;  // -1 when the event only ends the request
-  int64_t position;
-  float logprob;  // NaN unless asked for
-  std::vector<TopLogprob> top;
-  bool is_prompt;  // a prompt token with its logprob
-  Finish finish;
+  bool prefix_cache = true;
+  bool speculation = false;
+  double target_itl = 0;  // seconds between tokens that prompts leave to running streams; 0: none
 };
 
 class Engine {
@@ -52,19 +45,36 @@ class Engine {
          const std::function<void(double)>& progress);
   ~Engine();
 
-  // Queues a request and returns its id. Throws InvalidRequestError or ContextLengthError.
-  // `max_new_tokens` is cut to what the context leaves; 0 only computes the prompt's logprobs.
-  int64_t Submit(std::vector<int32_t> tokens, Sampling sampling, int64_t max_new_tokens);
+  // Queues a request and returns its id; its further samples have the ids that follow. Throws
+  // InvalidRequestError or ContextLengthError.
+  int64_t Submit(std::vector<int32_t> tokens, Sampling sampling, SubmitOptions options);
+  // Queues the computation of every position's logits, [tokens.size(), vocab], in chunks of `chunk`
+  // tokens (0: as many as a step takes). `keeps` lives until the request ends.
+  int64_t SubmitLogits(std::vector<int32_t> tokens, int64_t chunk, float* out,
+                       std::shared_ptr<void> keeps);
   // The request ends as cancelled in the next step; unknown ids are ignored.
   void Cancel(int64_t request);
+  // Its reader has taken so many more tokens.
+  void Grant(int64_t request, int64_t tokens);
+
+  // Runs one step, if there is something to compute, and moves what happened into `events`. Returns
+  // whether something was computed.
+  bool Step(std::vector<Event>& events, const Poll& poll);
+  // Ends every request.
+  void EndAll(Finish finish, const std::string& error, std::vector<Event>& events);
+  // Returns when something has been handed in since the last step, a request's time is up, or after
+  // Wake.
+  void WaitForWork();
+  void Wake();
+
   // Whether nothing is queued or running. A step of a long prompt has no events, so their absence
   // does not tell. Waits for a step in progress.
   bool idle();
-  // Runs one step, or nothing when idle, and moves what happened into `events`.
-  void Step(std::vector<Event>& events, const Poll& poll);
-  // Logits of every position, [tokens.size(), vocab], in prefill chunks of `chunk` tokens (0: as
-  // many as a step takes).
-  void Logits(std::vector<int32_t> tokens, int64_t chunk, float* out, const Poll& poll);
+  // Requests that have not started yet, as of the last step, and those handed in since.
+  int64_t queued() const;
+  Metrics metrics() const;  // as of the last step
+  // Throws std::logic_error if the pages' accounts do not agree.
+  void Audit();
 
   // Bytes of the smallest cache in which one request can fill the context.
   static int64_t MinimalCacheBytes(const ModelConfig& config, const EngineOptions& options);
@@ -74,25 +84,35 @@ class Engine {
   const CpuBackend& backend() const { return backend_; }
   int64_t kv_cache_bytes() const { return cache_plan_.bytes(); }
   int64_t workspace_bytes() const { return workspace_.bytes() + backend_.bytes(); }
-  // Pages of full and sliding layers in use; all are free when no request runs.
-  int64_t pages_in_use() const;
 
  private:
-  struct Request {
-    int64_t id;
-    Sequence sequence;
-    Sampling sampling;
-    float* logits_out = nullptr;  // [n_prompt, vocab] when every position's logits are wanted
+  // What other threads hand in during a step.
+  struct Inbox {
+    std::vector<std::unique_ptr<Request>> submitted;
+    std::vector<int64_t> cancelled;
+    std::vector<std::pair<int64_t, int64_t>> granted;  // request, tokens
   };
+
   void CheckTokens(const std::vector<int32_t>& tokens, int64_t room) const;
-  int64_t Queue(std::unique_ptr<Request> request);
-  void TakeQueued();
-  void RunStep(const Poll& poll);
+  int64_t Queue(std::unique_ptr<Request> request, int64_t ids);
+  void TakeInbox();
+  void TakeRequest(std::unique_ptr<Request> request);
+  void EndById(int64_t id, Finish finish, const std::string& error = {});
+  void EndLate();
+  bool RunStep(const Poll& poll);
+  Request& RequestOf(const Sequence* sequence);
+  void ProposeDrafts();
   void Process(Request& request, const Scheduler::Entry& entry);
-  void Generate(Request& request, std::span<const float> logits);
-  void End(Request& request, int32_t token, Finish finish, const TokenLogprob& logprobs);
-  void Emit(const Request& request, int32_t token, int64_t position, const TokenLogprob& logprobs,
+  std::span<const float> LogitsOf(int row) const;
+  void TakePromptLogits(Request& request, const Scheduler::Entry& entry);
+  void StartSiblings(Request& request, std::span<const float> logits);
+  bool Generate(Request& request, std::span<const float> logits);
+  void End(Request& request, int32_t token, Finish finish, const TokenLogprob& logprobs,
+           const std::string& error = {});
+  void Emit(Request& request, int32_t token, int64_t position, const TokenLogprob& logprobs,
             bool is_prompt, Finish finish);
+  void MeasureStep(double start);
+  void UpdateMetrics();
 
   ModelConfig config_;
   EngineOptions options_;
@@ -105,17 +125,25 @@ class Engine {
   Scheduler scheduler_;
   BatchPlan plan_;
   cpu::SampleScratch sample_scratch_;
-  pid_t owner_;
+  StepCost decode_cost_;
+  PromptBudget prompt_budget_;
 
-  std::mutex step_mutex_;  // held by whoever steps; guards everything below but the queues
-  std::vector<std::unique_ptr<Request>> requests_;  // in order of submission
+  std::mutex step_mutex_;  // held by whoever steps; guards what is above and these:
+  std::vector<std::unique_ptr<Request>> requests_;
   std::vector<Scheduler::Entry> entries_;
   std::vector<Event> events_;
+  std::vector<int32_t> draft_;  // of the request that is processed
+  double now_ = 0;              // when the step's tokens were there
+  Metrics counts_;
+  Inbox taken_;
 
-  std::mutex queue_mutex_;  // guards what other threads hand in during a step
-  std::vector<std::unique_ptr<Request>> submitted_;
-  std::vector<int64_t> cancelled_;
+  mutable std::mutex inbox_mutex_;  // guards the rest
+  std::condition_variable work_;
+  Inbox inbox_;
+  bool handed_in_ = false;
+  double next_deadline_ = kNever;
   int64_t next_id_ = 0;
+  Metrics metrics_;
 };
 
 }  // namespace motet

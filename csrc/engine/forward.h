@@ -17,6 +17,10 @@ void Forward(B& backend, const ModelConfig& config, const Weights& weights, cons
              const Poll& between_layers) {
   const StepTokens tokens{plan.num_tokens, plan.token_ids.data(), plan.positions.data(),
                           plan.slots.data()};
+  for (int64_t i = 0; i < config.num_layers; ++i) {
+    const auto& copies = config.layer_is_sliding[i] ? plan.sliding_copies : plan.full_copies;
+    backend.CopyPages({cache.layer(i), copies.data(), static_cast<int64_t>(copies.size())});
+  }
   backend.Embed({tokens, weights.embedding, ws.x.data()});
   backend.Rotary({tokens, &rope, ws.cos.data(), ws.sin.data()});
   for (int64_t i = 0; i < config.num_layers; ++i) {

@@ -12,7 +12,8 @@
 namespace motet {
 namespace {
 
-int64_t Pages(int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
+// Sliding pages for each page of full layers: what PageTables keeps long behind the window.
+constexpr int64_t kFullPagesPerKept = 4;
 
 }  // namespace
 
@@ -24,10 +25,9 @@ KvCachePlan MinimalKvCache(const ModelConfig& config, const KvCacheLimits& limit
   KvCachePlan plan;
   plan.full_page_bytes = (config.num_layers - sliding) * layer_page_bytes;
   plan.sliding_page_bytes = sliding * layer_page_bytes;
-  plan.full_pages = Pages(limits.max_context);
-  plan.sliding_pages =
-      limits.max_sequences *
-      SlidingPagesPerSequence(config.sliding_window, limits.max_tokens, limits.max_context);
+  plan.full_pages = PagesFor(limits.max_context);
+  plan.sliding_pages = SlidingPagesInUse(config.sliding_window, limits.max_sequences,
+                                         limits.max_tokens, limits.max_context);
   return plan;
 }
 
@@ -36,8 +36,8 @@ KvCachePlan PlanKvCache(const ModelConfig& config, const KvCacheLimits& limits, 
   if (plan.bytes() > bytes) {
     KvCacheLimits smaller = limits;
     int64_t fits = 0;
-    for (int64_t step = Pages(limits.max_context); step > 0; step /= 2) {
-      while (fits + step < Pages(limits.max_context)) {
+    for (int64_t step = PagesFor(limits.max_context); step > 0; step /= 2) {
+      while (fits + step < PagesFor(limits.max_context)) {
         smaller.max_context = (fits + step) * kPageTokens;
         if (MinimalKvCache(config, smaller).bytes() > bytes) break;
         fits += step;
@@ -50,12 +50,16 @@ KvCachePlan PlanKvCache(const ModelConfig& config, const KvCacheLimits& limits, 
         what + (fits ? "; max_context=" + std::to_string(fits * kPageTokens) + " would fit"
                      : "; no context would fit"));
   }
-  if (plan.full_page_bytes > 0) {
-    const int64_t room =
-        (bytes - plan.sliding_pages * plan.sliding_page_bytes) / plan.full_page_bytes;
-    plan.full_pages = std::min(room, limits.max_sequences * Pages(limits.max_context));
-  } else {
-    plan.full_pages = limits.max_sequences * Pages(limits.max_context);
+  const int64_t kept_bytes = limits.prefix_cache ? plan.sliding_page_bytes : 0;
+  const int64_t needed = plan.full_pages, useful = limits.max_sequences * needed;
+  const int64_t room = bytes - plan.sliding_pages * plan.sliding_page_bytes;
+  const int64_t four = kFullPagesPerKept * plan.full_page_bytes + kept_bytes;
+  plan.full_pages =
+      four == 0 ? useful : std::clamp(room * kFullPagesPerKept / four, needed, useful);
+  if (limits.prefix_cache) {
+    const int64_t kept = plan.full_pages / kFullPagesPerKept;
+    plan.sliding_pages +=
+        kept_bytes == 0 ? plan.full_pages : std::min(kept, (bytes - plan.bytes()) / kept_bytes);
   }
   return plan;
 }

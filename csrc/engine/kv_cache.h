@@ -24,13 +24,15 @@ struct KvCacheLimits {
   int64_t max_context;    // tokens of one sequence
   int64_t max_sequences;  // running at once
   int64_t max_tokens;     // computed in one step
+  bool prefix_cache;
 };
 
 // The least that lets one sequence fill its context while the others wait.
 KvCachePlan MinimalKvCache(const ModelConfig& config, const KvCacheLimits& limits);
 
-// As many full pages as fit `bytes`, at most what all sequences together can use. Throws
-// OutOfMemoryError, naming the largest context that would fit, when not even the minimum does.
+// As many full pages as fit `bytes`, at most what all sequences together can use; with a prefix
+// cache sliding pages too, for those that are kept behind the window. Throws OutOfMemoryError,
+// naming the largest context that would fit, when not even the minimum does.
 KvCachePlan PlanKvCache(const ModelConfig& config, const KvCacheLimits& limits, int64_t bytes);
 
 class KvCache {

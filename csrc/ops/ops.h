@@ -6,6 +6,7 @@
 #include <concepts>
 #include <cstdint>
 
+#include "base/page.h"
 #include "model/weights.h"
 
 namespace motet {
@@ -34,6 +35,13 @@ struct EmbedArgs {
   StepTokens tokens;
   WeightMatrix embedding;  // [vocab, hidden]
   float* x;                // [T, hidden]
+};
+
+// Pages of a layer's cache become copies of others.
+struct CopyPagesArgs {
+  LayerCache cache;
+  const PageCopy* copies;  // [num_copies]
+  int64_t num_copies;
 };
 
 // cos and sin of every rotary angle of the step, times YaRN's factor.
@@ -112,6 +120,7 @@ struct LmHeadArgs {
 template <class B>
 concept Backend = requires(B backend, Weights& weights) {
   backend.Prepare(weights);
+  backend.CopyPages(CopyPagesArgs{});
   backend.Embed(EmbedArgs{});
   backend.Rotary(RotaryArgs{});
   backend.Qkv(QkvArgs{});

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "base/page.h"
+
 namespace motet {
 
 struct BatchPlan {
@@ -19,12 +21,15 @@ struct BatchPlan {
   const int32_t* full_pages = nullptr;
   const int32_t* sliding_pages = nullptr;
   int64_t pages_per_sequence = 0;
+  std::vector<PageCopy> full_copies, sliding_copies;  // before anything else in the step
 
-  BatchPlan(int max_tokens, int max_logit_rows) {
+  BatchPlan(int64_t max_tokens, int64_t max_logit_rows, int64_t max_sequences) {
     token_ids.resize(max_tokens);
     positions.resize(max_tokens);
     slots.resize(max_tokens);
     logit_rows.resize(max_logit_rows);
+    full_copies.reserve(max_sequences);  // a sequence writes to one page at most that others see
+    sliding_copies.reserve(max_sequences);
   }
 };
 

@@ -13,7 +13,12 @@ import numpy as np
 import pytest
 
 from motet import _core
-from motet.errors import ContextLengthError, InvalidRequestError, OutOfMemoryError
+from motet.errors import (
+    ContextLengthError,
+    InvalidRequestError,
+    ModelClosedError,
+    OutOfMemoryError,
+)
 from tests.conftest import MakeCheckpoint
 from tests.engine.conftest import open_engine, random_ids, run, tokens_of
 from tests.reference.checkpoint_writer import CheckpointSpec
@@ -159,10 +164,9 @@ def test_a_failing_logits_processor_ends_only_its_own_request(tiny_checkpoint: P
     expected = generate(engine, ids, 5, GREEDY)
     bad = engine.submit(ids, _core.Sampling(logits_processor=fail), 5)
     good = engine.submit(ids, GREEDY, 5)
-    with pytest.raises(RuntimeError, match="processor failed"):
-        engine.step()
     events = run(engine)
     assert events[bad][-1].finish == "error"
+    assert "processor failed" in events[bad][-1].error
     assert tokens_of(events[good]) == expected
 
 
@@ -226,7 +230,7 @@ def test_a_forked_child_is_told_that_the_engine_stayed_behind(tiny_checkpoint: P
     if child == 0:  # no exception may leave this branch: it would run the rest of the tests twice
         try:
             engine.logits([1, 2])
-        except RuntimeError as error:
+        except ModelClosedError as error:
             os._exit(7 if "fork" in str(error) else 8)
         except BaseException:
             os._exit(9)
