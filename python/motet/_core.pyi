@@ -139,7 +139,7 @@ class Engine:
         max_batch: int = 1,
         prefix_cache: bool = True,
         speculation: bool = False,
-        target_itl: float = 0.0,  # seconds between tokens that prompts leave to streams; 0: no bound
+        target_itl: float = 0.0,  # seconds between tokens that prompts respect; 0: none
         progress: Callable[[float], None] | None = None,
     ) -> None: ...
     def submit(
