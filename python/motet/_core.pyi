@@ -108,11 +108,24 @@ class Event:
     @property
     def is_prompt(self) -> bool: ...
     @property
-    def finish(self) -> Literal["stop", "length", "cancelled", "error"] | None: ...
+    def finish(self) -> Literal["stop", "length", "cancelled", "timeout", "error"] | None: ...
+    @property
+    def time(self) -> float: ...  # seconds by the steady clock, as those that follow
+    @property
+    def submitted(self) -> float: ...
+    @property
+    def started(self) -> float: ...  # when its first step began; NaN before
+    @property
+    def cached_tokens(self) -> int: ...  # of the prompt, found in the prefix cache
+    @property
+    def error(self) -> str: ...  # what went wrong, where finish is "error"
 
 @final
 class Engine:
-    """Requests in, events out. Every method may be called from any thread."""
+    """Requests in, events out. Every method may be called from any thread.
+
+    Its own thread computes after `start`; without it whoever calls `step` does.
+    """
 
     def __init__(
         self,
@@ -124,13 +137,38 @@ class Engine:
         kv_cache_bytes: int,
         threads: int,
         max_batch: int = 1,
+        prefix_cache: bool = True,
+        speculation: bool = False,
+        target_itl: float = 0.0,  # seconds between tokens that prompts respect; 0: none
         progress: Callable[[float], None] | None = None,
     ) -> None: ...
-    def submit(self, ids: npt.ArrayLike, sampling: Sampling, max_new_tokens: int) -> int: ...
-    def step(self) -> list[Event]: ...
+    def submit(
+        self,
+        ids: npt.ArrayLike,
+        sampling: Sampling,
+        max_new_tokens: int,
+        *,
+        n: int = 1,
+        cache_salt: int = 0,
+        timeout: float = ...,  # seconds; default: none
+        window: int = 0,  # tokens that may come before they are granted; 0: any number
+        prediction: npt.ArrayLike = ...,  # token ids that the answer may resemble
+    ) -> int: ...  # id of sample 0; the others follow
+    def submit_logits(
+        self, ids: npt.ArrayLike, chunk: int = 0
+    ) -> tuple[int, npt.NDArray[np.float32]]: ...  # filled when the request ends with "length"
     def cancel(self, request: int) -> None: ...
+    def grant(self, request: int, tokens: int) -> None: ...
+    def start(self) -> None: ...
+    def wait_events(self) -> list[Event]: ...  # [] once stopped
+    def stop(self) -> None: ...  # ends all requests as "cancelled"
+    def step(self) -> list[Event]: ...
     def logits(self, ids: npt.ArrayLike, chunk: int = 0) -> npt.NDArray[np.float32]: ...
+    def metrics(self) -> dict[str, Any]: ...
     def memory(self) -> dict[str, int]: ...
+    def audit(self) -> None: ...  # RuntimeError if the pages' accounts do not agree
+    @property
+    def queued(self) -> int: ...
     @property
     def idle(self) -> bool: ...
     @property

@@ -58,9 +58,7 @@ class Reference:
     """One request at a time, nothing cached, no drafts."""
 
     def __init__(self, checkpoint: Path) -> None:
-        self._engine = open_engine(
-            checkpoint, max_context=CONTEXT, max_batch=1, prefix_cache=False
-        )
+        self._engine = open_engine(checkpoint, max_context=CONTEXT, max_batch=1, prefix_cache=False)
         self._answers: dict[Asked, list[list[int]]] = {}
 
     def answers(self, asked: Asked) -> list[list[int]]:
