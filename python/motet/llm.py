@@ -14,7 +14,7 @@ from motet.aio import AsyncCalls
 from motet.errors import InvalidRequestError
 from motet.generation import collect
 from motet.harmony.chat import render_chat
-from motet.loading import Device, KvCacheDtype, Options, Precision, load
+from motet.loading import Device, Options, Precision, load
 from motet.locate import display_name, locate
 from motet.mailbox import Mailbox
 from motet.metrics import Metrics
@@ -49,7 +49,6 @@ class LLM(AsyncCalls):
         max_batch: int = 8,
         max_queue: int | None = None,
         kv_cache_bytes: int | None = None,
-        kv_cache_dtype: KvCacheDtype = "auto",
         prefix_cache: bool = True,
         speculation: bool = False,
         target_itl: float | None = None,
@@ -63,7 +62,6 @@ class LLM(AsyncCalls):
             quarter of the memory).
         max_batch: requests computed together; a sample counts as one. max_queue: so many more may
             wait, further calls raise QueueFullError; None: any number.
-        kv_cache_dtype: "int8" keeps keys and values in half the memory, less faithfully.
         prefix_cache: whether beginnings that prompts share are computed once.
         speculation: tokens are guessed from what the text repeats and checked several at a time;
             the same answers, sooner where they quote their prompt.
@@ -79,7 +77,6 @@ class LLM(AsyncCalls):
             max_batch=max_batch,
             max_queue=max_queue,
             kv_cache_bytes=kv_cache_bytes,
-            kv_cache_dtype=kv_cache_dtype,
             prefix_cache=prefix_cache,
             speculation=speculation,
             target_itl=target_itl,

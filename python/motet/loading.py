@@ -12,7 +12,7 @@ from typing import Literal, NoReturn, get_args
 import numpy as np
 import numpy.typing as npt
 
-from motet import _core, _shim, machine
+from motet import _core, machine
 from motet.checkpoint import Checkpoint
 from motet.config import ModelConfig, load_config
 from motet.defaults import sampling_defaults
@@ -24,7 +24,6 @@ from motet.weights import core_config, load_weights
 
 Precision = Literal["exact", "int8", "f32"]
 Device = Literal["auto", "cpu"]
-KvCacheDtype = Literal["auto", "int8"]
 
 _BYTES_A_THREAD = 32 << 20
 
@@ -39,7 +38,6 @@ class Options:
     max_batch: int = 8
     max_queue: int | None = None
     kv_cache_bytes: int | None = None
-    kv_cache_dtype: KvCacheDtype = "auto"
     prefix_cache: bool = True
     speculation: bool = False
     target_itl: float | None = None
@@ -94,7 +92,7 @@ def load(
             param="max_context",
         )
     try:
-        engine = _shim.Engine(
+        engine = _core.Engine(
             core,
             weights,
             precision=options.precision,
@@ -103,7 +101,6 @@ def load(
             threads=options.threads or _threads(n_bytes),
             max_batch=options.max_batch,
             prefix_cache=options.prefix_cache,
-            kv_cache_dtype=options.kv_cache_dtype,
             speculation=options.speculation,
             target_itl=options.target_itl or 0.0,
             progress=progress,
@@ -174,7 +171,6 @@ def _check(options: Options) -> None:
     for param, allowed in (
         ("device", get_args(Device)),
         ("precision", get_args(Precision)),
-        ("kv_cache_dtype", get_args(KvCacheDtype)),
         ("prefix_cache", (True, False)),
         ("speculation", (True, False)),
     ):

@@ -86,7 +86,8 @@ def _hand_out(
             with submitting:  # it may just be submitted
                 mailbox = mailboxes.get(request)
             if mailbox is None:  # released, or an interrupt came between its id and its entry
-                engine.cancel(request)
+                if event.finish is None:
+                    engine.cancel(request)
                 continue
         mailbox.queue.put(event)
         if event.finish is not None:

@@ -6,10 +6,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# All others only grow.
-_GAUGES = frozenset(
-    {"requests_running", "requests_waiting", "pages_in_use", "pages_cached", "pages_total"}
-)
+# What may fall again: requests and pages of the moment. All others only grow.
+_GAUGES = ("requests_running", "requests_waiting", "full_pages", "sliding_pages")
 # The label that tells a group's members apart.
 _LABELS = {"requests_finished": "finish"}
 # Prometheus' habits: names by what is counted, seconds as the unit.
@@ -50,7 +48,7 @@ class Metrics(Mapping[str, Any]):
             if isinstance(value, Mapping) and "buckets" in value:
                 lines += [f"# TYPE {name} histogram", *_histogram(name, value, base)]
                 continue
-            kind = "gauge" if key in _GAUGES else "counter"
+            kind = "gauge" if key.startswith(_GAUGES) else "counter"
             name += "_total" if kind == "counter" else ""
             lines.append(f"# TYPE {name} {kind}")
             if isinstance(value, Mapping):

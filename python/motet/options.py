@@ -113,6 +113,7 @@ class Call:
 
 
 RENDER_OPTIONS = frozenset(RenderOptions.__annotations__)
+_FOREVER_S = 1e9  # the engine's clock could not tell it from never
 _SALT_KEY = secrets.token_bytes(32)
 
 
@@ -123,7 +124,7 @@ def _seconds(param: str, value: Any) -> float:
         raise InvalidRequestError(
             f"{param}: expected a positive number of seconds, found {value!r}", param=param
         )
-    return float(value)
+    return float(value) if value < _FOREVER_S else math.inf
 
 
 def _salt(value: Any) -> int:

@@ -172,8 +172,8 @@ class Times:
         self._last = submitted
 
     def note(self, event: _core.Event) -> None:
-        # A step that had begun may have taken it in.
-        self._started = max(event.started, self._submitted)
+        if event.started > self._submitted:  # not NaN
+            self._started = event.started
         if not event.is_prompt and self._first is None:
             self._first = event.time
         if event.token >= 0 or self._first is None:

@@ -45,6 +45,12 @@ def assert_idle(llm: LLM, seconds: float = 10) -> None:
     """Soon no request holds anything in the engine, nor is one known to the runner."""
     runner = llm._requests.loaded.runner
     deadline = time.perf_counter() + seconds
-    while (busy := (llm.metrics()["pages_in_use"], len(runner._mailboxes))) != (0, 0):
+    while (busy := (pages_in_use(llm), len(runner._mailboxes))) != (0, 0):
         assert time.perf_counter() < deadline, f"pages in use, requests: {busy}"
         time.sleep(0.001)
+
+
+def pages_in_use(llm: LLM) -> int:
+    """Pages that requests hold, without those kept for their contents alone."""
+    metrics = llm.metrics()
+    return int(metrics["full_pages_used"] + metrics["sliding_pages_used"])
