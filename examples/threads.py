@@ -1,6 +1,6 @@
 """One model, many threads: each asks its own questions, the model computes them together.
 
-    python examples/threads.py [MODEL]
+python examples/threads.py [MODEL]
 """
 
 from __future__ import annotations

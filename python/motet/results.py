@@ -45,7 +45,8 @@ class Timings:
     """Seconds, by a monotonic clock, and the rates that follow from them.
 
     `queue_s` from the call to the first step that served it, `prefill_s` from there to the first
-    token, `ttft_s` from the call to the first token, `decode_s` from the first to the last token.
+    token, `ttft_s` from the call to the first token (0 if there is none), `decode_s` from the first
+    to the last token.
     `prefill_tps` counts the prompt's tokens that were computed, not those from the cache.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -167,26 +168,31 @@ class Times:
 
     def __init__(self, submitted: float) -> None:
         self._submitted = submitted
-        self._started = submitted  # when the first step that served it began
-        self._first: float | None = None  # token, or the prompt's end where no token is wanted
-        self._last = submitted
+        self._started: float | None = None  # when the first step that served it began
+        self._first: float | None = None  # token; the prompt's end where no token is wanted
+        self._last = submitted  # token
+        self._now = submitted  # last event
 
     def note(self, event: _core.Event) -> None:
-        if event.started > self._submitted:  # not NaN
+        self._now = event.time
+        if not math.isnan(event.started):
             self._started = event.started
-        if not event.is_prompt and self._first is None:
+        if event.is_prompt:
+            return
+        if self._first is None and (event.token >= 0 or event.finish == "length"):
             self._first = event.time
-        if event.token >= 0 or self._first is None:
+        if event.token >= 0:
             self._last = event.time
 
     def timings(self, n_computed: int, n_new: int) -> Timings:
         """`n_computed` tokens of the prompt were not in the cache."""
-        first = self._started if self._first is None else self._first
-        prefill_s, decode_s = first - self._started, max(self._last - first, 0.0)
+        started = self._now if self._started is None else self._started
+        prefill_s = (self._now if self._first is None else self._first) - started
+        decode_s = 0.0 if self._first is None else max(self._last - self._first, 0.0)
         return Timings(
-            queue_s=self._started - self._submitted,
+            queue_s=started - self._submitted,
             prefill_s=prefill_s,
-            ttft_s=first - self._submitted,
+            ttft_s=0.0 if self._first is None else self._first - self._submitted,
             decode_s=decode_s,
             prefill_tps=n_computed / prefill_s if prefill_s > 0 else 0.0,
             decode_tps=max(n_new - 1, 0) / decode_s if decode_s > 0 else 0.0,

@@ -161,12 +161,12 @@ def aclose(llm: LLM) -> None:
 
 def leaving_the_block(llm: LLM) -> None:
     async def main() -> None:
-        with pytest.raises(ZeroDivisionError):
-            async with llm.astream("abc", LONG) as stream:
-                await first(stream)
-                raise ZeroDivisionError
+        async with llm.astream("abc", LONG) as stream:
+            await first(stream)
+            raise ZeroDivisionError
 
-    asyncio.run(main())
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(main())
 
 
 def cancel_from_a_thread(llm: LLM) -> None:
