@@ -302,6 +302,19 @@ def test_the_engine_thread_computes_and_ends(checkpoint: Path) -> None:
     assert engine.wait_events() == []
 
 
+def test_a_step_is_given_up_when_all_its_requests_are_cancelled(checkpoint: Path) -> None:
+    engine = open_engine(checkpoint, max_context=8192, max_batch=2)
+    ids = random_ids(20, VOCAB)
+    expected = tokens_of(ask(engine, ids, 5))
+    before = engine.metrics()["computed_tokens"]
+    long = engine.submit(random_ids(8000, VOCAB), GREEDY, 1)
+    threading.Timer(0.02, engine.cancel, (long,)).start()
+    assert [event.finish for event in run_one(engine, long)] == ["cancelled"]
+    assert engine.metrics()["computed_tokens"] - before < 8000
+    assert tokens_of(ask(engine, ids, 5)) == expected
+    engine.audit()
+
+
 def test_times_of_events(checkpoint: Path) -> None:
     engine = open_engine(checkpoint)
     before = time.monotonic()
