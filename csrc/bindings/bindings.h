@@ -8,6 +8,7 @@ namespace motet {
 void BindErrors();
 void BindEngine(pybind11::module_& m);
 void BindOps(pybind11::module_& m);
+void BindSched(pybind11::module_& m);
 void BindSampling(pybind11::module_& m);
 
 }  // namespace motet

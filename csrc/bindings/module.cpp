@@ -6,4 +6,5 @@ PYBIND11_MODULE(_core, m) {
   motet::BindSampling(m);
   motet::BindEngine(m);
   motet::BindOps(m);
+  motet::BindSched(m);
 }

@@ -94,7 +94,14 @@ bool Engine::RunStep(const Poll& poll) {
     request.started = start;
     counts_.queue_seconds.Observe(start - request.submitted);
   }
-  Forward(backend_, config_, weights_, rope_, cache_, plan_, workspace_, poll);
+  try {
+    Forward(backend_, config_, weights_, rope_, cache_, plan_, workspace_, [&] {
+      poll();
+      if (NobodyWaits()) throw Abandoned();
+    });
+  } catch (const Abandoned&) {
+    return true;
+  }
   now_ = Now();
   for (const Scheduler::Entry& entry : entries_) {
     Request& request = RequestOf(entry.sequence);
@@ -109,7 +116,19 @@ bool Engine::RunStep(const Poll& poll) {
   return true;
 }
 
-Request& Engine::RequestOf(const Sequence* sequence) {
+// Whether all requests of the step have been cancelled meanwhile: a long prompt's step takes
+// seconds, which the next request need not wait for.
+bool Engine::NobodyWaits() const {
+  if (!cancels_.load(std::memory_order_relaxed)) return false;
+  const std::lock_guard lock(inbox_mutex_);
+  return std::all_of(entries_.begin(), entries_.end(), [&](const Scheduler::Entry& entry) {
+    const Request& request = RequestOf(entry.sequence);
+    return request.siblings.empty() && std::find(inbox_.cancelled.begin(), inbox_.cancelled.end(),
+                                                 request.id) != inbox_.cancelled.end();
+  });
+}
+
+Request& Engine::RequestOf(const Sequence* sequence) const {
   return **std::find_if(requests_.begin(), requests_.end(),
                         [&](const auto& request) { return &request->sequence == sequence; });
 }
@@ -185,16 +204,16 @@ void Engine::Process(Request& request, const Scheduler::Entry& entry) {
   const int first = entry.first_logit_row + entry.num_logit_rows - 1 - entry.drafted;
   if (sequence.length() == sequence.n_prompt) StartSiblings(request, LogitsOf(first));
   // A drafted token is computed already if it is the one that is drawn now.
-  for (int i = 0; Generate(request, LogitsOf(first + i)); ++i) {
-    if (i < entry.drafted && sequence.tokens.back() == draft_[i]) {
-      scheduler_.Commit(&sequence, 1);
-      continue;
-    }
-    counts_.draft_tokens += entry.drafted;
-    counts_.accepted_draft_tokens += i;
-    request.drafter.Observe(entry.drafted, i);
-    return;
+  int accepted = 0;
+  bool goes_on;
+  while ((goes_on = Generate(request, LogitsOf(first + accepted))) && accepted < entry.drafted &&
+         sequence.tokens.back() == draft_[accepted]) {
+    scheduler_.Commit(&sequence, 1);
+    ++accepted;
   }
+  counts_.draft_tokens += entry.drafted;
+  counts_.accepted_draft_tokens += accepted;
+  if (goes_on) request.drafter.Observe(entry.drafted, accepted);
 }
 
 // The prompt's further samples draw their own first tokens from its logits and share its pages.

@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -39,6 +40,8 @@ class Engine {
  public:
   // Called between layers; may throw to abandon the step, which can then be run again.
   using Poll = std::function<void()>;
+  // Thrown by a poll, it only abandons the step.
+  struct Abandoned {};
 
   // The tensors' memory must outlive the engine.
   Engine(const ModelConfig& config, const TensorMap& tensors, const EngineOptions& options,
@@ -100,7 +103,8 @@ class Engine {
   void EndById(int64_t id, Finish finish, const std::string& error = {});
   void EndLate();
   bool RunStep(const Poll& poll);
-  Request& RequestOf(const Sequence* sequence);
+  bool NobodyWaits() const;
+  Request& RequestOf(const Sequence* sequence) const;
   void ProposeDrafts();
   void Process(Request& request, const Scheduler::Entry& entry);
   std::span<const float> LogitsOf(int row) const;
@@ -141,6 +145,7 @@ class Engine {
   std::condition_variable work_;
   Inbox inbox_;
   bool handed_in_ = false;
+  std::atomic<bool> cancels_{false};  // whether the inbox has any, to be read without the mutex
   double next_deadline_ = kNever;
   int64_t next_id_ = 0;
   Metrics metrics_;

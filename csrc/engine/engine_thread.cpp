@@ -25,7 +25,9 @@ void EngineThread::Run() {
   while (!stop_) {
     bool computed = false;
     try {
-      computed = engine_.Step(events, [] {});
+      computed = engine_.Step(events, [this] {
+        if (stop_) throw Engine::Abandoned();
+      });
     } catch (const std::exception& error) {  // no memory: what runs can't go on, later calls can
       engine_.EndAll(Finish::kError, error.what(), events);
     }

@@ -19,7 +19,7 @@ class EngineThread {
   // Moves what happened into `events`, as soon as something has; nothing once the thread has ended
   // and all was handed out.
   void Wait(std::vector<Event>& events);
-  // Ends all requests as cancelled, and the thread, after the step that runs. From any thread.
+  // Ends all requests as cancelled, and the thread, after the layer that runs. From any thread.
   void Stop();
 
  private:

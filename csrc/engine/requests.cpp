@@ -105,6 +105,7 @@ int64_t Engine::SubmitLogits(std::vector<int32_t> tokens, int64_t chunk, float* 
 void Engine::Cancel(int64_t request) {
   const std::lock_guard lock(inbox_mutex_);
   inbox_.cancelled.push_back(request);
+  cancels_ = true;
   handed_in_ = true;
   work_.notify_all();
 }
@@ -140,7 +141,7 @@ void Engine::TakeInbox() {
   {
     const std::lock_guard lock(inbox_mutex_);
     std::swap(taken_, inbox_);
-    handed_in_ = false;
+    handed_in_ = cancels_ = false;
   }
   now_ = Now();
   for (auto& request : taken_.submitted) {
