@@ -45,11 +45,11 @@ class Generation:
         self._taken = [0] * len(assemblers)  # tokens since the last grant
         self._released = False
         self.mailbox = mailbox
-        self.first_id = -1  # until submitted: an interrupt may come at any line
+        self.first_id = -1  # until submitted, which may fail or be interrupted
         self.first_id = runner.submit(mailbox, job.prompt_ids, row, max_new_tokens, limits)
 
     def __del__(self) -> None:
-        if hasattr(self, "first_id"):
+        if getattr(self, "first_id", -1) >= 0:
             self.release()
 
     @property

@@ -50,6 +50,14 @@ def test_prompts_before_the_refused_one_are_given_up(narrow: LLM) -> None:
     assert_idle(narrow)
 
 
+def test_a_refused_request_hurts_no_other(tiny_checkpoint: Path) -> None:
+    with LLM(tiny_checkpoint, max_context=256, threads=1, max_batch=1, max_queue=1) as llm:
+        streams = [llm.stream("abc", GREEDY, max_tokens=100) for _ in range(2)]  # ids 0 and 1
+        with pytest.raises(QueueFullError):
+            llm.generate("abc", GREEDY, n=4)
+        assert [len(stream.result().token_ids) for stream in streams] == [100, 100]
+
+
 def test_time_limit(llm: LLM) -> None:
     slow = LONG.merged(logits_processor=lambda ids, logits: time.sleep(0.01))
     start = time.perf_counter()
