@@ -116,8 +116,11 @@ class PyEngine {
  public:
   PyEngine(const ModelConfig& config, py::dict tensors, const EngineOptions& options,
            const std::function<void(double)>& progress)
-      : tensors_(std::move(tensors)),
-        engine_(std::make_unique<Engine>(config, Views(tensors_), options, progress)) {}
+      : tensors_(std::move(tensors)) {
+    const TensorMap views = Views(tensors_);
+    const py::gil_scoped_release release;  // weights are read meanwhile, which takes a while
+    engine_ = std::make_unique<Engine>(config, views, options, progress);
+  }
 
   ~PyEngine() {
     if (getpid() != owner_) {  // no thread is there to be joined, and locks may be held for ever
