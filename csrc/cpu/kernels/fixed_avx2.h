@@ -14,11 +14,12 @@
 namespace motet {
 namespace {
 
-// A 32-bit lane holds a word: two integers of 16 bits or four of 8 bits, columns of a block that
-// one shift brings to the same place in eight codes j of MXFP4:
+// A 32-bit lane holds a word: two integers of 16 bits or four of 8 bits. Times bf16 weights they
+// lie as their columns do. Else they are columns of a block that one shift brings to the same place
+// in eight codes j of MXFP4:
 //   16 bits   8 j + i and 8 j + i + 4
 //    8 bits   8 j + i, and 2, 4 and 6 on
-// A block's words (j, i) follow each other.
+// and two blocks' words (j, i) follow each other as [i][block][j]: eight of one i fill a register.
 template <class Integer>
 constexpr int kPerWord = 4 / static_cast<int>(sizeof(Integer));
 template <class Integer>
@@ -26,30 +27,55 @@ constexpr int kWords = kFixedBlockSize / kPerWord<Integer>;  // of a block
 template <class Integer>
 constexpr int kShifts = kWords<Integer> / 4;
 
+// Where the words of a block start, and word kShifts j + i from there.
+template <WeightFormat Weights, class Integer>
+constexpr int64_t WordsOf(int64_t block) {
+  if (Weights == WeightFormat::kBf16) return block * kWords<Integer>;
+  return block / 2 * 2 * kWords<Integer> + block % 2 * 4;
+}
+template <WeightFormat Weights, class Integer>
+constexpr int WordOf(int p) {
+  return Weights == WeightFormat::kBf16 ? p : p % kShifts<Integer> * 8 + p / kShifts<Integer>;
+}
+
 // An MXFP4 weight's value, before its scale, for an integer of 1: half, for the doubled codes, and
 // for 16 bits the 256 that DecodeMxfp4 leaves in.
 template <class Integer>
 constexpr float kMxfp4Unit = sizeof(Integer) == 1 ? 0.5f : 0.5f / 256;
 
-// Writes a block's integers in their order: `block` of the group at `group`.
-inline void StoreBlock(const float* values, int block, int16_t* group) {
-  auto* out = reinterpret_cast<__m128i*>(group + block * kFixedBlockSize);
-  for (int j = 0; j < 4; ++j) {
-    const __m256i v = _mm256_cvtps_epi32(_mm256_loadu_ps(values + 8 * j));
-    const __m128i upper = _mm_slli_epi32(_mm256_extracti128_si256(v, 1), 16);
-    _mm_storeu_si128(out + j, _mm_blend_epi16(_mm256_castsi256_si128(v), upper, 0xAA));
-  }
+// Exchanges i and j of four by four dwords.
+inline void TransposeFours(const __m128i* in, __m128i* out) {
+  const __m128i a = _mm_unpacklo_epi32(in[0], in[1]), b = _mm_unpackhi_epi32(in[0], in[1]);
+  const __m128i c = _mm_unpacklo_epi32(in[2], in[3]), d = _mm_unpackhi_epi32(in[2], in[3]);
+  out[0] = _mm_unpacklo_epi64(a, c);
+  out[1] = _mm_unpackhi_epi64(a, c);
+  out[2] = _mm_unpacklo_epi64(b, d);
+  out[3] = _mm_unpackhi_epi64(b, d);
 }
 
-inline void StoreBlock(const float* values, int block, int8_t* group) {
-  const __m128i order =
-      _mm_setr_epi8(0, 4, 8, 12, 2, 6, 10, 14, 0, 0, 0, 0, 0, 0, 0, 0);  // 0 2 4 6 1 3 5 7
-  auto* out = group + block * kFixedBlockSize;
+// Writes a block's integers in their order: `block` of the group at `group`.
+template <class Integer>
+inline void StoreBlock(const float* values, WeightFormat weights, int block, Integer* group) {
+  constexpr bool kBytes = sizeof(Integer) == 1;
+  const bool in_order = weights == WeightFormat::kBf16;  // never of bytes
+  const __m128i bytes = _mm_setr_epi8(0, 4, 8, 12, 2, 6, 10, 14, 0, 0, 0, 0, 0, 0, 0, 0);
+  __m128i words[4], of_shift[4];
   for (int j = 0; j < 4; ++j) {
     const __m256i v = _mm256_cvtps_epi32(_mm256_loadu_ps(values + 8 * j));
-    const __m128i words =
-        _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
-    _mm_storel_epi64(reinterpret_cast<__m128i*>(out + 8 * j), _mm_shuffle_epi8(words, order));
+    const __m128i low = _mm256_castsi256_si128(v), high = _mm256_extracti128_si256(v, 1);
+    if (kBytes) {
+      words[j] = _mm_shuffle_epi8(_mm_packs_epi32(low, high), bytes);
+    } else {
+      words[j] = in_order ? _mm_packs_epi32(low, high)
+                          : _mm_blend_epi16(low, _mm_slli_epi32(high, 16), 0xAA);
+    }
+  }
+  TransposeFours(words, of_shift);
+  for (int i = 0; i < kShifts<Integer>; ++i) {
+    const int64_t word = in_order ? block * kWords<Integer> + 4 * i
+                                  : WordsOf<WeightFormat::kMxfp4, Integer>(block) + 8 * i;
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(group + word * kPerWord<Integer>),
+                     in_order ? words[i] : of_shift[i]);
   }
 }
 
@@ -98,31 +124,37 @@ inline void DecodeMxfp4<int16_t>(__m256i dwords, __m256i* words) {
   words[3] = _mm256_and_si256(odd, upper);
 }
 
-// words[i] of eight columns, from dwords of two columns each. Adding 1.5 * 2^23 rounds to an
-// integer and leaves it in the lowest bits.
-inline void DecodeBf16(const __m256i* dwords, __m256 inverse_scale, __m256i* words) {
+// Pairs of columns to words. Adding 1.5 * 2^23 rounds to an integer and leaves it in the lowest
+// bits.
+inline __m256i DecodeBf16(__m256i pairs, __m256 inverse_scale) {
   const __m256i upper = _mm256_set1_epi32(static_cast<int>(0xFFFF0000));
   const __m256 magic = _mm256_set1_ps(12582912.0f);
   const auto round = [&](__m256i bits) {
     return _mm256_castps_si256(_mm256_fmadd_ps(_mm256_castsi256_ps(bits), inverse_scale, magic));
   };
-  const auto pair = [&](__m256i low, __m256i high) {  // the low halves of both
-    return _mm256_blend_epi16(low, _mm256_slli_epi32(high, 16), 0xAA);
-  };
-  for (int i = 0; i < 2; ++i) {
-    words[2 * i] =
-        pair(round(_mm256_slli_epi32(dwords[i], 16)), round(_mm256_slli_epi32(dwords[2 + i], 16)));
-    words[2 * i + 1] = pair(round(_mm256_and_si256(dwords[i], upper)),
-                            round(_mm256_and_si256(dwords[2 + i], upper)));
-  }
+  const __m256i low = round(_mm256_slli_epi32(pairs, 16));
+  const __m256i high = round(_mm256_and_si256(pairs, upper));
+  return _mm256_blend_epi16(low, _mm256_slli_epi32(high, 16), 0xAA);
+}
+
+// Of powers of two.
+inline __m256 InverseScales(__m256 scales) {
+  return _mm256_castsi256_ps(
+      _mm256_sub_epi32(_mm256_set1_epi32(254 << 23), _mm256_castps_si256(scales)));
 }
 
 // A block's products of two integers a lane are added up as 32 bits. Those of x's bytes and codes
 // with kMxfp4Offset as 16 bits: they may wrap around, but with what BlockStart took out sixteen of
 // at most 12 * 127 fit. Those of x's bytes and int8 weights do not, and x takes the weights' signs.
-template <WeightFormat Weights, class Integer>
+template <WeightFormat Format, class Integer>
 struct Products {
-  static constexpr bool kPairs = sizeof(Integer) == 1 && Weights == WeightFormat::kMxfp4;
+  static constexpr bool kPairs = sizeof(Integer) == 1 && Format == WeightFormat::kMxfp4;
+
+  // Of a tile's words.
+  static __m256i Weights(__m256i words) {
+    if (Format != WeightFormat::kInt8) return words;
+    return _mm256_xor_si256(words, _mm256_set1_epi8(static_cast<char>(kInt8Offset)));
+  }
 
   static __m256i Start(int32_t start) {
     return kPairs ? _mm256_set1_epi32(start) : _mm256_setzero_si256();

@@ -24,7 +24,7 @@ int FixedIndex(int i) {
 
 // Writes a block's integers in their order: `block` of the group at `group`.
 template <class Integer>
-void StoreBlock(const float* values, int block, Integer* group) {
+void StoreBlock(const float* values, WeightFormat, int block, Integer* group) {
   for (int i = 0; i < kFixedBlockSize; ++i) {
     group[FixedIndex<Integer>(block * kFixedBlockSize + i)] = static_cast<Integer>(values[i]);
   }

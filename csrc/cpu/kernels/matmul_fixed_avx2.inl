@@ -68,43 +68,50 @@ class RowGroup {
         data_(a.weight.data + row0 * stride_),
         scales_(a.weight.scales + row0 * blocks_) {}
 
+  // Blocks from one on, all eight rows `stride` bytes apart: as they lie, or copied to `padded`
+  // with zeros behind the end of the rows and for those that are not there.
+  const uint8_t* Blocks(int64_t block, int blocks, uint8_t* padded, int64_t* stride) const {
+    const uint8_t* at = data_ + block * kBlockBytes;
+    const int64_t left = stride_ - block * kBlockBytes, bytes = blocks * kBlockBytes;
+    *stride = stride_;
+    if (rows_ == kLanes && bytes <= left) return at;
+    *stride = bytes;
+    std::memset(padded, 0, static_cast<size_t>(kLanes * bytes));
+    for (int64_t r = 0; r < rows_; ++r) {
+      std::memcpy(padded + r * bytes, at + r * stride_,
+                  static_cast<size_t>(left < bytes ? left : bytes));
+    }
+    return padded;
+  }
+
   // Calls use(p, word p of a block), for all in order.
   template <class Use>
   void Decode(int64_t block, __m256 scale, const Use& use) const {
-    const uint8_t* at = data_ + block * kBlockBytes;
-    int64_t stride = stride_;
-    uint8_t padded[kLanes][kBlockBytes];
-    if (rows_ < kLanes || (block + 1) * kBlockBytes > stride_) {
-      const int64_t left = stride_ - block * kBlockBytes;
-      std::memset(padded, 0, sizeof padded);
-      for (int64_t r = 0; r < rows_; ++r) {
-        std::memcpy(padded[r], at + r * stride,
-                    static_cast<size_t>(left < kBlockBytes ? left : kBlockBytes));
-      }
-      at = padded[0];
-      stride = kBlockBytes;
-    }
-    __m256i dwords[4], words[kShifts<Integer>];
+    uint8_t padded[kLanes * kBlockBytes];
+    int64_t stride;
+    const uint8_t* at = Blocks(block, 1, padded, &stride);
+    const __m256 inverse = InverseScales(scale);
+    __m256i dwords[4], words[4];
     if constexpr (kIsMxfp4) TransposeDwords(at, stride, dwords);
-    const __m256 inverse = _mm256_castsi256_ps(_mm256_sub_epi32(
-        _mm256_set1_epi32(254 << 23), _mm256_castps_si256(scale)));  // of a power of two
 #pragma GCC unroll 4
     for (int j = 0; j < 4; ++j) {
       if constexpr (kIsMxfp4) {
         DecodeMxfp4<Integer>(dwords[j], words);
       } else {
         TransposeDwords(at + 16 * j, stride, dwords);
-        DecodeBf16(dwords, inverse, words);
+        for (int i = 0; i < 4; ++i) words[i] = DecodeBf16(dwords[i], inverse);
       }
       for (int i = 0; i < kShifts<Integer>; ++i) use(kShifts<Integer> * j + i, words[i]);
     }
   }
 
-  // Eight short runs of bytes, which hardware prefetchers do not follow: the next rows, which lie
-  // behind these, are asked for in order instead, a part for each block.
-  void Prefetch(int64_t block) const {
-    const uint8_t* next = data_ + kLanes * (kTileGroups * stride_ + block * kBlockBytes);
-    for (int i = 0; i < kLanes * kBlockBytes; i += 64) __builtin_prefetch(next + i, 0, 2);
+  // Eight short runs of bytes, which hardware prefetchers do not follow: the rows `groups` on, which
+  // lie behind these, are asked for in order instead, a part for each block.
+  void Prefetch(int groups, int64_t block, int blocks) const {
+    const uint8_t* next = data_ + kLanes * (groups * stride_ + block * kBlockBytes);
+    for (int i = 0; i < blocks * kLanes * kBlockBytes; i += 64) {
+      __builtin_prefetch(next + i, 0, 2);
+    }
   }
 
   // out[b] = scales of block first + b; those past the end are some finite number.
@@ -132,41 +139,6 @@ class RowGroup {
   const uint8_t* scales_;
 };
 
-// Half of the sixteen rows of int8 weights that lie side by side.
-template <>
-class RowGroup<WeightFormat::kInt8, int8_t> {
- public:
-  RowGroup(const FixedMatmulArgs& a, int64_t row0) : blocks_(a.weight.ScaleCols()) {
-    const int64_t first = row0 / kInt8Rows * blocks_, row = row0 % kInt8Rows / kLanes * kLanes;
-    data_ = a.weight.data + first * kInt8BlockBytes + row * 4;
-    scales_ = reinterpret_cast<const uint16_t*>(a.weight.scales) + first * kInt8Rows + row;
-  }
-
-  template <class Use>
-  void Decode(int64_t block, __m256 /*scale*/, const Use& use) const {
-    const __m256i offset = _mm256_set1_epi8(static_cast<char>(kInt8Offset));
-    const uint8_t* at = data_ + block * kInt8BlockBytes;
-#pragma GCC unroll 8
-    for (int p = 0; p < kWords<int8_t>; ++p) {
-      const auto* word = reinterpret_cast<const __m256i*>(at + 4 * kInt8Rows * p);
-      use(p, _mm256_xor_si256(_mm256_loadu_si256(word), offset));
-    }
-  }
-
-  void Prefetch(int64_t) const {}  // one run of bytes, which hardware prefetchers follow
-
-  void LoadScales(int64_t first, __m256* out) const {
-    for (int b = 0; b < kScaleBlocks && first + b < blocks_; ++b) {
-      out[b] = LoadBf16(scales_ + (first + b) * kInt8Rows);
-    }
-  }
-
- private:
-  int64_t blocks_;
-  const uint8_t* data_;
-  const uint16_t* scales_;
-};
-
 // A token's row of x, from a block on.
 template <class Integer>
 struct XRow {
@@ -174,9 +146,11 @@ struct XRow {
   const float* scales;
   const int32_t* starts;
 
+  template <WeightFormat Weights>
   __m256i Word(int64_t block, int p) const {
+    const int64_t index = WordsOf<Weights, Integer>(block) + WordOf<Weights, Integer>(p);
     int32_t word;
-    std::memcpy(&word, integers + block * kFixedBlockSize + p * kPerWord<Integer>, sizeof word);
+    std::memcpy(&word, integers + index * kPerWord<Integer>, sizeof word);
     return _mm256_set1_epi32(word);
   }
   int32_t Start(int64_t block) const { return sizeof(Integer) == 1 ? starts[block] : 0; }
@@ -205,34 +179,76 @@ void StoreLanes(const FixedMatmulArgs& a, int64_t row0, int token, __m256 sum) {
 }
 
 template <class Integer>
-struct FixedTile {
-  __m256i words[kTileBlocks][kWords<Integer>][kTileGroups];
-  __m256 scales[kTileGroups][kTileBlocks];
+using TileWords = __m256i[kWords<Integer>][kTileGroups];  // of a block
+
+// The decoded tile; int8 weights lie as one already.
+template <WeightFormat Format, class Integer>
+class FixedTile {
+ public:
+  // n blocks of a tile's rows.
+  void Load(const FixedMatmulArgs& a, int64_t row0, int64_t block0, int n) {
+    for (int g = 0; g < kTileGroups; ++g) {
+      // A group past the end repeats the last row: nothing of it is written out.
+      const int64_t row = row0 + g * kLanes;
+      const RowGroup<Format, Integer> w(a, row < a.row_end ? row : a.row_end - 1);
+      w.LoadScales(block0, scales_[g]);
+      for (int b = 0; b < n; ++b) {
+        w.Prefetch(kTileGroups, block0 + b, 1);
+        w.Decode(block0 + b, scales_[g][b],
+                 [&](int p, __m256i word) { decoded_[b][p][g] = word; });
+      }
+    }
+  }
+  const TileWords<Integer>& words(int b) const { return decoded_[b]; }
+  __m256 scale(int b, int g) const { return scales_[g][b]; }
+
+ private:
+  TileWords<Integer> decoded_[kTileBlocks];
+  __m256 scales_[kTileGroups][kTileBlocks];
+};
+
+template <>
+class FixedTile<WeightFormat::kInt8, int8_t> {
+ public:
+  static_assert(kInt8Rows == kTileGroups * kLanes);
+
+  void Load(const FixedMatmulArgs& a, int64_t row0, int64_t block0, int) {
+    const int64_t at = row0 / kInt8Rows * a.weight.ScaleCols() + block0;
+    words_ = reinterpret_cast<const TileWords<int8_t>*>(a.weight.data + at * kInt8BlockBytes);
+    scales_ = reinterpret_cast<const uint16_t*>(a.weight.scales) + at * kInt8Rows;
+  }
+  const TileWords<int8_t>& words(int b) const { return words_[b]; }
+  __m256 scale(int b, int g) const { return LoadBf16(scales_ + b * kInt8Rows + g * kLanes); }
+
+ private:
+  const TileWords<int8_t>* words_;
+  const uint16_t* scales_;
 };
 
 // sums[t][g] += n blocks of the tile times those of `Tokens` tokens.
 template <WeightFormat Format, class Integer, int Tokens>
-void MultiplyTile(const FixedTile<Integer>& tile, int n, const XRow<Integer>* x,
+void MultiplyTile(const FixedTile<Format, Integer>& tile, int n, const XRow<Integer>* x,
                   __m256 (*sums)[kTileGroups]) {
   using Sums = Products<Format, Integer>;
   for (int b = 0; b < n; ++b) {
+    const TileWords<Integer>& words = tile.words(b);
     __m256i products[Tokens][kTileGroups];
     for (int t = 0; t < Tokens; ++t) {
       for (int g = 0; g < kTileGroups; ++g) products[t][g] = Sums::Start(x[t].Start(b));
     }
 #pragma GCC unroll 16
     for (int p = 0; p < kWords<Integer>; ++p) {
+      __m256i weights[kTileGroups];
+      for (int g = 0; g < kTileGroups; ++g) weights[g] = Sums::Weights(words[p][g]);
       for (int t = 0; t < Tokens; ++t) {
-        const __m256i word = x[t].Word(b, p);
-        for (int g = 0; g < kTileGroups; ++g) {
-          Sums::Add(products[t][g], tile.words[b][p][g], word);
-        }
+        const __m256i word = x[t].template Word<Format>(b, p);
+        for (int g = 0; g < kTileGroups; ++g) Sums::Add(products[t][g], weights[g], word);
       }
     }
     for (int t = 0; t < Tokens; ++t) {
       for (int g = 0; g < kTileGroups; ++g) {
         sums[t][g] =
-            AddBlock(Sums::Floats(products[t][g]), x[t].scales[b], tile.scales[g][b], sums[t][g]);
+            AddBlock(Sums::Floats(products[t][g]), x[t].scales[b], tile.scale(b, g), sums[t][g]);
       }
     }
   }
@@ -254,22 +270,12 @@ void FixedTiles(const FixedMatmulArgs& a, int64_t row0, int first_token, int tok
   // Shares as equal as can be: one token alone would wait for its own sums.
   const int shares = (tokens + kTokensAtOnce - 1) / kTokensAtOnce;
   const int share = tokens / shares, larger_shares = tokens % shares;
-  FixedTile<Integer> tile;
+  FixedTile<Format, Integer> tile;
   __m256 sums[kTileTokens][kTileGroups];
   for (int t = 0; t < tokens; ++t) sums[t][0] = sums[t][1] = _mm256_setzero_ps();
   for (int64_t block0 = 0; block0 < blocks; block0 += kTileBlocks) {
     const int n = static_cast<int>(blocks - block0 < kTileBlocks ? blocks - block0 : kTileBlocks);
-    for (int g = 0; g < kTileGroups; ++g) {
-      // A group past the end repeats the last row: nothing of it is written out.
-      const int64_t row = row0 + g * kLanes;
-      const RowGroup<Format, Integer> w(a, row < a.row_end ? row : a.row_end - 1);
-      w.LoadScales(block0, tile.scales[g]);
-      for (int b = 0; b < n; ++b) {
-        w.Prefetch(block0 + b);
-        w.Decode(block0 + b, tile.scales[g][b],
-                 [&](int p, __m256i word) { tile.words[b][p][g] = word; });
-      }
-    }
+    tile.Load(a, row0, block0, n);
     for (int i = 0, t = 0; i < shares; ++i) {
       const int count = share + (i < larger_shares);
       XRow<Integer> x[kTokensAtOnce];
@@ -286,23 +292,13 @@ void FixedTiles(const FixedMatmulArgs& a, int64_t row0, int first_token, int tok
 }
 
 template <WeightFormat Format, class Integer>
-void MatmulWords(const FixedMatmulArgs& a) {
+void MatmulTiles(const FixedMatmulArgs& a) {
   for (int first = 0; first < a.tokens; first += kTileTokens) {
     const int tokens = a.tokens - first < kTileTokens ? a.tokens - first : kTileTokens;
     for (int64_t row = a.row_begin; row < a.row_end; row += kTileGroups * kLanes) {
       FixedTiles<Format, Integer>(a, row, first, tokens);
     }
   }
-}
-
-void MatmulFixed(const FixedMatmulArgs& a) {
-  if (a.weight.format == WeightFormat::kMxfp4) return MatmulWords<WeightFormat::kMxfp4, int16_t>(a);
-  MatmulWords<WeightFormat::kBf16, int16_t>(a);
-}
-
-void MatmulInt8(const FixedMatmulArgs& a) {
-  if (a.weight.format == WeightFormat::kMxfp4) return MatmulWords<WeightFormat::kMxfp4, int8_t>(a);
-  MatmulWords<WeightFormat::kInt8, int8_t>(a);
 }
 
 }  // namespace

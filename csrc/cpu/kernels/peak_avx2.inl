@@ -7,17 +7,18 @@ namespace {
 // inner loop has them; returns the multiply-accumulates.
 template <class Integer>
 int64_t PeakDots(int64_t rounds) {
-  constexpr int kChains = 12;  // hide the latency
+  constexpr int kChains = 8;  // hide the latency
   __m256i word = {}, weights = {}, sums[kChains] = {};
-  asm volatile("" : "+x"(weights));
   for (int64_t i = 0; i < rounds; ++i) {
-    asm volatile("" : "+m"(word));  // the operand may have changed
-#pragma GCC unroll 12
+    asm volatile("" : "+m"(word));  // the operands may have changed
+#pragma GCC unroll 8
     for (int c = 0; c < kChains; ++c) {
+      asm volatile("" : "+x"(weights));
       Products<WeightFormat::kMxfp4, Integer>::Add(sums[c], weights, word);
     }
   }
-  for (__m256i& sum : sums) asm volatile("" : : "x"(sum));  // and the sums are wanted
+#pragma GCC unroll 8
+  for (int c = 0; c < kChains; ++c) asm volatile("" : : "x"(sums[c]));  // and the sums are wanted
   return rounds * kChains * kLanes * kPerWord<Integer>;
 }
 

@@ -43,7 +43,7 @@ void RoundValues(BlockValues& x, float factor, float limit) {
 template <class Integer>
 void StoreIntegers(const QuantizeArgs& a, int64_t block, const BlockValues& x) {
   Integer* integers = static_cast<Integer*>(a.out.integers);
-  StoreBlock(x.values, static_cast<int>(block % kFixedGroup),
+  StoreBlock(x.values, a.weights, static_cast<int>(block % kFixedGroup),
              integers + block / kFixedGroup * kFixedGroup * kFixedBlockSize);
 }
 
