@@ -50,14 +50,19 @@ struct FixedSums {
 template <class Integer>
 constexpr float kMxfp4Unit = 0.5f;
 
+// Of each code of MXFP4, doubled, with kMxfp4Offset.
+inline int8x16_t OffsetCodes() {
+  static constexpr int8_t kCodes[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
+  return vld1q_s8(kCodes);
+}
+
 template <class Integer>
 inline FixedWeights<Integer> DecodeMxfp4Group(const uint8_t* codes);
 
-// Bytes with kMxfp4Offset, which all have in common with instruction sets that need it.
+// Bytes with kMxfp4Offset.
 template <>
 inline FixedWeights<int8_t> DecodeMxfp4Group(const uint8_t* codes) {
-  static constexpr int8_t kCodes[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
-  const int8x16_t table = vld1q_s8(kCodes);
+  const int8x16_t table = OffsetCodes();
   FixedWeights<int8_t> w;
   for (int b = 0; b < kGroupBlocks; ++b) {
     const uint8x16_t all = vld1q_u8(codes + b * kMxfp4BlockBytes);

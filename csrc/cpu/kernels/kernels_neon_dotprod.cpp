@@ -15,12 +15,15 @@
 #include "cpu/kernels/peak.inl"
 #include "cpu/kernels/quantize.inl"
 
+// Written against those.
+#include "cpu/kernels/matmul_mxfp4_dotprod.inl"
+
 namespace motet {
 
 const KernelTable* NeonDotprodKernels() {
   static constexpr KernelTable kTable = {"neon_dotprod",   Matmul,
-                                         MatmulFixed,      QuantizeFixed,
-                                         MatmulInt8,       QuantizeInt8,
+                                         MatmulFixedDot,   QuantizeFixedSplit,
+                                         MatmulInt8Dot,    QuantizeInt8,
                                          RmsNorm,          Rope,
                                          Swiglu,           Attention<uint16_t>,
                                          Attention<float>, PeakDots<int16_t>,
