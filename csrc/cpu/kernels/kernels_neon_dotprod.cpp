@@ -21,13 +21,10 @@
 namespace motet {
 
 const KernelTable* NeonDotprodKernels() {
-  static constexpr KernelTable kTable = {"neon_dotprod",   Matmul,
-                                         MatmulFixedDot,   QuantizeFixedSplit,
-                                         MatmulInt8Dot,    QuantizeInt8,
-                                         RmsNorm,          Rope,
-                                         Swiglu,           Attention<uint16_t>,
-                                         Attention<float>, PeakDots<int16_t>,
-                                         PeakDots<int8_t>};
+  static constexpr KernelTable kTable = {
+      "neon_dotprod",  Matmul, MatmulFixedDot, QuantizeFixedSplit,  MatmulInt8Dot,    QuantizeInt8,
+      RmsNorm,         Rope,   Swiglu,         Attention<uint16_t>, Attention<float>, PeakSplitDots,
+      PeakDots<int8_t>};
   return &kTable;
 }
 

@@ -229,6 +229,9 @@ void MatmulInt8Dot(const FixedMatmulArgs& a) {
   a.weight.format == WeightFormat::kMxfp4 ? DotProducts<int8_t>(a) : MatmulInt8(a);
 }
 
+// An integer of 16 bits takes two products of bytes.
+int64_t PeakSplitDots(int64_t rounds) { return PeakDots<int8_t>(rounds) / 2; }
+
 // Parts low and high bytes of what will be multiplied by MXFP4 weights, and sets starts.
 void QuantizeFixedSplit(const QuantizeArgs& a) {
   QuantizeFixed(a);
