@@ -272,7 +272,8 @@ py::dict MetricsDict(const Metrics& m) {
 py::dict MemoryDict(const Engine& engine) {
   using namespace py::literals;
   const Metrics m = engine.metrics();
-  return py::dict("kv_cache_bytes"_a = engine.kv_cache_bytes(),
+  return py::dict("max_context"_a = engine.options().max_context,
+                  "kv_cache_bytes"_a = engine.kv_cache_bytes(),
                   "workspace_bytes"_a = engine.workspace_bytes(),
                   "pages_in_use"_a = m.full_pages_used + m.sliding_pages_used);
 }

@@ -59,7 +59,7 @@ class LLM(AsyncCalls):
         """Loads a checkpoint directory, a name like "openai/gpt-oss-20b", or the bundled model.
 
         max_context: the model's own, or what one sequence has room for in `kv_cache_bytes` (a
-            quarter of the memory).
+            quarter of the memory, or half of what the weights leave).
         max_batch: requests computed together; a sample counts as one. max_queue: so many more may
             wait, further calls raise QueueFullError; None: any number.
         prefix_cache: whether beginnings that prompts share are computed once.

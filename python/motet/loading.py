@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import bisect
+import logging
 import math
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn, get_args
@@ -26,6 +28,9 @@ Precision = Literal["exact", "int8", "f32"]
 Device = Literal["auto", "cpu"]
 
 _BYTES_A_THREAD = 32 << 20
+_LEAST_CACHE_BYTES = 256 << 20
+
+_log = logging.getLogger("motet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,55 +76,44 @@ def load(
     _check(options)
     config = load_config(directory)
     defaults = sampling_defaults(directory)
-    tokenizer = Tokenizer.from_dir(directory)
-    if tokenizer.vocab_size > config.vocab_size:
-        raise CheckpointError(
-            "tokenizer and model don't fit",
-            file=str(directory / "tokenizer.json"),
-            expected=f"token ids below the model's vocab_size {config.vocab_size}",
-            found=f"ids up to {tokenizer.vocab_size - 1}",
-        )
     checkpoint = Checkpoint(directory)
     weights = load_weights(checkpoint, config)
     n_bytes = sum(array.nbytes for array in weights.values())
-    core = core_config(config)
-    budget = options.kv_cache_bytes or machine.memory_bytes() // 4
-    max_context = options.max_context or _fitting_context(config, core, options, budget)
-    if max_context > config.max_position_embeddings:
-        raise InvalidRequestError(
-            f"max_context: expected at most the model's {config.max_position_embeddings},"
-            f" found {max_context}",
-            param="max_context",
-        )
-    try:
-        engine = _core.Engine(
-            core,
-            weights,
-            precision=options.precision,
-            max_context=max_context,
-            kv_cache_bytes=budget,
-            threads=options.threads or _threads(n_bytes),
-            max_batch=options.max_batch,
-            prefix_cache=options.prefix_cache,
-            speculation=options.speculation,
-            target_itl=options.target_itl or 0.0,
-            progress=progress,
-        )
-    except CheckpointError as error:  # weights that are not finite; the core knows no files
-        raise error.in_file(checkpoint.tensors[str(error.tensor)].file) from None
+    # Both take a second: the weights in C++, the tokenizer's file in a library that keeps the GIL.
+    with ThreadPoolExecutor(1, "motet-load") as pool:
+        starting = pool.submit(_start, config, weights, n_bytes, options, progress)
+        tokenizer = Tokenizer.from_dir(directory)
+        if tokenizer.vocab_size > config.vocab_size:
+            raise CheckpointError(
+                "tokenizer and model don't fit",
+                file=str(directory / "tokenizer.json"),
+                expected=f"token ids below the model's vocab_size {config.vocab_size}",
+                found=f"ids up to {tokenizer.vocab_size - 1}",
+            )
+        try:
+            engine = starting.result()
+        except CheckpointError as error:  # weights that are not finite; the core knows no files
+            raise error.in_file(checkpoint.tensors[str(error.tensor)].file) from None
     if options.precision == "int8":
         checkpoint.release_pages()  # of dense weights, which the engine has packed
+    planned = engine.memory()
     info = ModelInfo(
         name=name,
         n_params=sum(_parameters(slot, array) for slot, array in weights.items()),
         n_layers=config.num_layers,
-        max_context=max_context,
+        max_context=planned["max_context"],
         device="cpu",
         dtype="mxfp4" if config.experts_mxfp4 else "bf16",
         bytes=n_bytes,
         isa=engine.isa,
         threads=engine.threads,
+        memory={
+            "weights": n_bytes,
+            "kv_cache": planned["kv_cache_bytes"],
+            "workspace": planned["workspace_bytes"],
+        },
     )
+    _log.info("%s: context %d, memory planned: %s", name, info.max_context, info.memory)
     return Loaded(
         config=config,
         tokenizer=tokenizer,
@@ -129,6 +123,43 @@ def load(
         sampling_defaults=defaults,
         speculation=options.speculation,
     )
+
+
+def _start(
+    config: ModelConfig,
+    weights: Mapping[str, npt.NDArray[np.uint8] | npt.NDArray[np.uint16]],
+    n_bytes: int,
+    options: Options,
+    progress: Callable[[float], None] | None,
+) -> _core.Engine:
+    core = core_config(config)
+    budget = options.kv_cache_bytes or _cache_bytes(n_bytes)
+    max_context = options.max_context or _fitting_context(config, core, options, budget)
+    if max_context > config.max_position_embeddings:
+        raise InvalidRequestError(
+            f"max_context: expected at most the model's {config.max_position_embeddings},"
+            f" found {max_context}",
+            param="max_context",
+        )
+    return _core.Engine(
+        core,
+        weights,
+        precision=options.precision,
+        max_context=max_context,
+        kv_cache_bytes=budget,
+        threads=options.threads or _threads(n_bytes),
+        max_batch=options.max_batch,
+        prefix_cache=options.prefix_cache,
+        speculation=options.speculation,
+        target_itl=options.target_itl or 0.0,
+        progress=progress,
+    )
+
+
+def _cache_bytes(n_bytes: int) -> int:
+    """A quarter of the memory, or half of what the weights leave of it."""
+    memory = machine.memory_bytes()
+    return max(min(memory // 4, (memory - n_bytes) // 2), _LEAST_CACHE_BYTES)
 
 
 def _fitting_context(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -196,7 +197,12 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What was loaded: `bytes` of weights as stored, and the `isa` of the kernels that run them."""
+    """What was loaded: `bytes` of weights as stored, and the `isa` of the kernels that run them.
+
+    `memory` is the plan, in bytes: "weights", which are mapped and may be read again from disk,
+    "kv_cache" and "workspace", which includes what is made of the weights at load. The cache is
+    filled as it is needed and then stays.
+    """
 
     name: str
     n_params: int
@@ -207,3 +213,4 @@ class ModelInfo:
     bytes: int
     isa: str
     threads: int
+    memory: Mapping[str, int]
