@@ -40,14 +40,14 @@ constexpr int64_t FixedBlocks(int64_t size) {
 // int8 mode multiplies bytes instead: x's integers have magnitudes up to 127, the largest of a
 // block has that, and the scale is any float. The dot of bytes takes one operand without a sign:
 // codes of MXFP4 (doubled) and int8 weights are given an offset, and `starts` takes out what it
-// adds.
+// adds. (So it may be for 16 bits, where a kernel takes them apart into bytes.)
 inline constexpr int kMxfp4Offset = 12;
 
 // Rows of x as integers; their order within a group of blocks is the kernel's own.
 struct FixedRows {
   void* integers = nullptr;   // [rows, FixedBlocks(size) * 32] int16; int8 mode: int8
   float* scales = nullptr;    // [rows, FixedBlocks(size)]
-  int32_t* starts = nullptr;  // int8 mode: [rows, FixedBlocks(size)] -offset * sum of the integers
+  int32_t* starts = nullptr;  // [rows, FixedBlocks(size)] -offset * sum of the integers, if used
 };
 
 }  // namespace motet

@@ -19,13 +19,13 @@ class FixedBuffer {
       : integer_bytes_(precision == Precision::kInt8 ? 1 : 2),
         integers_(rows * FixedBlocks(size) * kFixedBlockSize * integer_bytes_),
         scales_(rows * FixedBlocks(size)),
-        starts_(precision == Precision::kInt8 ? scales_.size() : 0) {}
+        starts_(scales_.size()) {}
 
   // Row i from a block on and the rows after it, where rows have `size` values.
   FixedRows Row(int64_t i, int64_t size, int64_t block = 0) {
     const int64_t at = i * FixedBlocks(size) + block;
     return {integers_.data() + at * kFixedBlockSize * integer_bytes_, scales_.data() + at,
-            starts_.empty() ? nullptr : starts_.data() + at};
+            starts_.data() + at};
   }
   int64_t bytes() const {
     return static_cast<int64_t>(integers_.size() + scales_.size() * 4 + starts_.size() * 4);

@@ -7,22 +7,6 @@
 
 namespace motet {
 
-std::vector<std::pair<std::string, bool>> CpuFeatures() {
-#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
-  __builtin_cpu_init();
-  return {{"avx2", __builtin_cpu_supports("avx2") != 0},
-          {"fma", __builtin_cpu_supports("fma") != 0},
-          {"f16c", __builtin_cpu_supports("f16c") != 0},
-          {"avx512f", __builtin_cpu_supports("avx512f") != 0},
-          {"avx512bw", __builtin_cpu_supports("avx512bw") != 0},
-          {"avx512vl", __builtin_cpu_supports("avx512vl") != 0},
-          {"avx512vnni", __builtin_cpu_supports("avx512vnni") != 0},
-          {"avx512bf16", __builtin_cpu_supports("avx512bf16") != 0}};
-#else
-  return {};
-#endif
-}
-
 std::vector<const KernelTable*> RunnableKernels() {
   const auto features = CpuFeatures();
   const auto has = [&](const char* feature) {
@@ -35,6 +19,8 @@ std::vector<const KernelTable*> RunnableKernels() {
   if (avx512 && has("avx512vnni")) tables.push_back(Avx512VnniKernels());
   if (avx512) tables.push_back(Avx512Kernels());
   if (avx2) tables.push_back(Avx2Kernels());
+  if (NeonDotprodKernels() && has("asimddp")) tables.push_back(NeonDotprodKernels());
+  if (NeonKernels() && has("neon")) tables.push_back(NeonKernels());
   tables.push_back(PortableKernels());
   return tables;
 }

@@ -9,7 +9,8 @@
 
 namespace motet {
 
-// Features of the running CPU that kernels could use, by their usual names.
+// Features of the running CPU that kernels could use, by their usual names; one file a
+// processor family.
 std::vector<std::pair<std::string, bool>> CpuFeatures();
 
 // Kernel tables that run here, best first; never empty: "portable" always runs.

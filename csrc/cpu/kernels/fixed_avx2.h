@@ -1,5 +1,5 @@
-// Fixed-point products of two blocks (a group) in AVX2 registers, eight rows side by side.
-// The same functions as fixed_portable.h. The lower 128-bit lane belongs to the first block.
+// Fixed-point products in AVX2 registers: the order of a block's integers, what weights are decoded
+// to, and the dot product of words.
 #pragma once
 
 #include <immintrin.h>
@@ -14,171 +14,172 @@
 namespace motet {
 namespace {
 
-// A group's codes come apart into even and odd columns, and each of them into first and second
-// halves: four registers, each with eight words of either block.
-constexpr int kGroupBlocks = 2;
-
+// A 32-bit lane holds a word: two integers of 16 bits or four of 8 bits. Times bf16 weights they
+// lie as their columns do. Else they are columns of a block that one shift brings to the same place
+// in eight codes j of MXFP4:
+//   16 bits   8 j + i and 8 j + i + 4
+//    8 bits   8 j + i, and 2, 4 and 6 on
+// and two blocks' words (j, i) follow each other as [i][block][j]: eight of one i fill a register.
 template <class Integer>
-inline int FixedIndex(int i) {
-  const int group = i / (kGroupBlocks * kFixedBlockSize);
-  const int block = i / kFixedBlockSize % kGroupBlocks, column = i % kFixedBlockSize;
-  if constexpr (sizeof(Integer) == 1) {  // halves stay together
-    return (group * 2 + column % 2) * kFixedBlockSize + block * 16 + column / 2;
-  }
-  const int reg = column % 2 * 2 + column / 16;
-  return group * kGroupBlocks * kFixedBlockSize + reg * 16 + block * 8 + column / 2 % 8;
+constexpr int kPerWord = 4 / static_cast<int>(sizeof(Integer));
+template <class Integer>
+constexpr int kWords = kFixedBlockSize / kPerWord<Integer>;  // of a block
+template <class Integer>
+constexpr int kShifts = kWords<Integer> / 4;
+
+// Where the words of a block start, and word kShifts j + i from there.
+template <WeightFormat Weights, class Integer>
+constexpr int64_t WordsOf(int64_t block) {
+  if (Weights == WeightFormat::kBf16) return block * kWords<Integer>;
+  return block / 2 * 2 * kWords<Integer> + block % 2 * 4;
+}
+template <WeightFormat Weights, class Integer>
+constexpr int WordOf(int p) {
+  return Weights == WeightFormat::kBf16 ? p : p % kShifts<Integer> * 8 + p / kShifts<Integer>;
 }
 
-// One row's group of weights, or a group of x.
-template <class Integer>
-struct FixedWeights {
-  __m256i words[2 * sizeof(Integer)];
-};
-
-template <class Integer>
-using FixedInputs = FixedWeights<Integer>;
-
-// Four partial sums of the first block, four of the second.
-using FixedSums = __m256i;
-
 // An MXFP4 weight's value, before its scale, for an integer of 1: half, for the doubled codes, and
-// for 16 bits the 256 that DecodeMxfp4Group leaves in.
+// for 16 bits the 256 that DecodeMxfp4 leaves in.
 template <class Integer>
 constexpr float kMxfp4Unit = sizeof(Integer) == 1 ? 0.5f : 0.5f / 256;
 
+// Exchanges i and j of four by four dwords.
+inline void TransposeFours(const __m128i* in, __m128i* out) {
+  const __m128i a = _mm_unpacklo_epi32(in[0], in[1]), b = _mm_unpackhi_epi32(in[0], in[1]);
+  const __m128i c = _mm_unpacklo_epi32(in[2], in[3]), d = _mm_unpackhi_epi32(in[2], in[3]);
+  out[0] = _mm_unpacklo_epi64(a, c);
+  out[1] = _mm_unpackhi_epi64(a, c);
+  out[2] = _mm_unpacklo_epi64(b, d);
+  out[3] = _mm_unpackhi_epi64(b, d);
+}
+
+// Writes a block's integers in their order: `block` of the group at `group`.
 template <class Integer>
-inline FixedWeights<Integer> DecodeMxfp4Group(const uint8_t* codes);
+inline void StoreBlock(const float* values, WeightFormat weights, int block, Integer* group) {
+  constexpr bool kBytes = sizeof(Integer) == 1;
+  const bool in_order = weights == WeightFormat::kBf16;  // never of bytes
+  const __m128i bytes = _mm_setr_epi8(0, 4, 8, 12, 2, 6, 10, 14, 0, 0, 0, 0, 0, 0, 0, 0);
+  __m128i words[4], of_shift[4];
+  for (int j = 0; j < 4; ++j) {
+    const __m256i v = _mm256_cvtps_epi32(_mm256_loadu_ps(values + 8 * j));
+    const __m128i low = _mm256_castsi256_si128(v), high = _mm256_extracti128_si256(v, 1);
+    if (kBytes) {
+      words[j] = _mm_shuffle_epi8(_mm_packs_epi32(low, high), bytes);
+    } else {
+      words[j] = in_order ? _mm_packs_epi32(low, high)
+                          : _mm_blend_epi16(low, _mm_slli_epi32(high, 16), 0xAA);
+    }
+  }
+  TransposeFours(words, of_shift);
+  for (int i = 0; i < kShifts<Integer>; ++i) {
+    const int64_t word = in_order ? block * kWords<Integer> + 4 * i
+                                  : WordsOf<WeightFormat::kMxfp4, Integer>(block) + 8 * i;
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(group + word * kPerWord<Integer>),
+                     in_order ? words[i] : of_shift[i]);
+  }
+}
+
+// What a block's sums of bytes start from: two halves of 16 bits, for the words' lower and upper
+// bytes.
+inline int32_t BlockStart(const float* values, int32_t offset) {
+  __m128 low = _mm_setzero_ps(), high = _mm_setzero_ps();
+  for (int j = 0; j < 4; ++j) {
+    low = _mm_add_ps(low, _mm_loadu_ps(values + 8 * j));
+    high = _mm_add_ps(high, _mm_loadu_ps(values + 8 * j + 4));
+  }
+  const __m128 pairs = _mm_hadd_ps(low, high);  // low, low, high, high
+  const __m128i sums = _mm_cvtps_epi32(_mm_hadd_ps(pairs, pairs));
+  const __m128i starts = _mm_mullo_epi16(_mm_packs_epi32(sums, sums),
+                                         _mm_set1_epi16(static_cast<int16_t>(-offset)));
+  return _mm_cvtsi128_si32(starts);
+}
+
+// words[i] of eight columns, from dwords of their codes.
+template <class Integer>
+inline void DecodeMxfp4(__m256i dwords, __m256i* words);
 
 // Bytes with kMxfp4Offset.
 template <>
-inline FixedWeights<int8_t> DecodeMxfp4Group(const uint8_t* codes) {
+inline void DecodeMxfp4<int8_t>(__m256i dwords, __m256i* words) {
   const __m256i table = _mm256_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0,
                                          12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0);
   const __m256i nibble = _mm256_set1_epi8(15);
-  const __m256i all = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes));
-  return {{_mm256_shuffle_epi8(table, _mm256_and_si256(all, nibble)),
-           _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(all, 4), nibble))}};
+  words[0] = _mm256_shuffle_epi8(table, _mm256_and_si256(dwords, nibble));
+  words[1] = _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(dwords, 4), nibble));
 }
 
-// A look-up gives bytes; unpacking them into the upper half of words keeps their sign.
+// A look-up gives bytes; those in the upper half of 16 bits keep their sign there.
 template <>
-inline FixedWeights<int16_t> DecodeMxfp4Group(const uint8_t* codes) {
+inline void DecodeMxfp4<int16_t>(__m256i dwords, __m256i* words) {
   const __m256i table = _mm256_setr_epi8(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12, 0,
                                          1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12);
-  const __m256i nibble = _mm256_set1_epi8(15), zero = _mm256_setzero_si256();
-  const __m256i all = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes));
-  const __m256i even = _mm256_shuffle_epi8(table, _mm256_and_si256(all, nibble));
+  const __m256i nibble = _mm256_set1_epi8(15);
+  const __m256i upper = _mm256_set1_epi16(static_cast<int16_t>(0xFF00));
+  const __m256i even = _mm256_shuffle_epi8(table, _mm256_and_si256(dwords, nibble));
   const __m256i odd =
-      _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(all, 4), nibble));
-  return {{_mm256_unpacklo_epi8(zero, even), _mm256_unpackhi_epi8(zero, even),
-           _mm256_unpacklo_epi8(zero, odd), _mm256_unpackhi_epi8(zero, odd)}};
+      _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(dwords, 4), nibble));
+  words[0] = _mm256_slli_epi16(even, 8);
+  words[1] = _mm256_slli_epi16(odd, 8);
+  words[2] = _mm256_and_si256(even, upper);
+  words[3] = _mm256_and_si256(odd, upper);
 }
 
-// `scales` of the group's two blocks. Of each register's 32-bit lanes the lower halves are even
-// columns, the upper ones odd.
-inline FixedWeights<int16_t> DecodeBf16Group(const uint8_t* bits, const uint8_t* scales) {
+// Pairs of columns to words. Adding 1.5 * 2^23 rounds to an integer and leaves it in the lowest
+// bits.
+inline __m256i DecodeBf16(__m256i pairs, __m256 inverse_scale) {
   const __m256i upper = _mm256_set1_epi32(static_cast<int>(0xFFFF0000));
-  __m256i even[4], odd[4];  // block, half of it
-  for (int i = 0; i < 4; ++i) {
-    const __m256 inverse = _mm256_set1_ps(InverseScale(scales[i / 2]));
-    const __m256i both = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bits) + i);
-    even[i] = _mm256_cvtps_epi32(
-        _mm256_mul_ps(_mm256_castsi256_ps(_mm256_slli_epi32(both, 16)), inverse));
-    odd[i] = _mm256_cvtps_epi32(
-        _mm256_mul_ps(_mm256_castsi256_ps(_mm256_and_si256(both, upper)), inverse));
-  }
-  const auto pack = [](__m256i first, __m256i second) {  // undoes the packing's order of lanes
-    return _mm256_permute4x64_epi64(_mm256_packs_epi32(first, second), 0xD8);
+  const __m256 magic = _mm256_set1_ps(12582912.0f);
+  const auto round = [&](__m256i bits) {
+    return _mm256_castps_si256(_mm256_fmadd_ps(_mm256_castsi256_ps(bits), inverse_scale, magic));
   };
-  return {
-      {pack(even[0], even[2]), pack(even[1], even[3]), pack(odd[0], odd[2]), pack(odd[1], odd[3])}};
+  const __m256i low = round(_mm256_slli_epi32(pairs, 16));
+  const __m256i high = round(_mm256_and_si256(pairs, upper));
+  return _mm256_blend_epi16(low, _mm256_slli_epi32(high, 16), 0xAA);
 }
 
-template <class Integer>
-inline FixedInputs<Integer> LoadInputs(const Integer* integers) {
-  const auto* p = reinterpret_cast<const __m256i*>(integers);
-  FixedInputs<Integer> x;
-  for (__m256i& words : x.words) words = _mm256_loadu_si256(p++);
-  return x;
+// Of powers of two.
+inline __m256 InverseScales(__m256 scales) {
+  return _mm256_castsi256_ps(
+      _mm256_sub_epi32(_mm256_set1_epi32(254 << 23), _mm256_castps_si256(scales)));
 }
 
-// 32 products of at most 2^14 * 12 * 256, or 2^13 * 2^13 * 255/256, stay below 2^31.
-inline FixedSums MultiplyGroup(const FixedWeights<int16_t>& w, const FixedInputs<int16_t>& x) {
-  const __m256i even = _mm256_add_epi32(_mm256_madd_epi16(w.words[0], x.words[0]),
-                                        _mm256_madd_epi16(w.words[1], x.words[1]));
-  const __m256i odd = _mm256_add_epi32(_mm256_madd_epi16(w.words[2], x.words[2]),
-                                       _mm256_madd_epi16(w.words[3], x.words[3]));
-  return _mm256_add_epi32(even, odd);
-}
+// A block's products of two integers a lane are added up as 32 bits. Those of x's bytes and codes
+// with kMxfp4Offset as 16 bits: they may wrap around, but with what BlockStart took out sixteen of
+// at most 12 * 127 fit. Those of x's bytes and int8 weights do not, and x takes the weights' signs.
+template <WeightFormat Format, class Integer>
+struct Products {
+  static constexpr bool kPairs = sizeof(Integer) == 1 && Format == WeightFormat::kMxfp4;
 
-// Four products of at most 24 * 127 fit 16 bits.
-inline FixedSums MultiplyGroup(const FixedWeights<int8_t>& w, const FixedInputs<int8_t>& x) {
-  return _mm256_madd_epi16(_mm256_add_epi16(_mm256_maddubs_epi16(w.words[0], x.words[0]),
-                                            _mm256_maddubs_epi16(w.words[1], x.words[1])),
-                           _mm256_set1_epi16(1));
-}
-
-// Eight rows of int8 weights, a word of four each, times x's word.
-using Int8Sums = __m256i;
-inline Int8Sums NoSums() { return _mm256_setzero_si256(); }
-inline Vec ToFloats(Int8Sums sums) { return _mm256_cvtepi32_ps(sums); }
-
-// The dot takes one operand without a sign: weights give theirs to x. Two products of at most
-// 127 * 127 fit 16 bits.
-inline Int8Sums AddWords(Int8Sums sums, const uint8_t* weights, const int8_t* x) {
-  int32_t word;
-  std::memcpy(&word, x, sizeof word);
-  const __m256i w = _mm256_xor_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(weights)),
-                                     _mm256_set1_epi8(static_cast<char>(kInt8Offset)));
-  const __m256i pairs =
-      _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(_mm256_set1_epi32(word), w));
-  return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-}
-
-inline FixedSums AddSums(FixedSums a, FixedSums b) { return _mm256_add_epi32(a, b); }
-
-// Pairs of partial sums of two rows: [a02 b02 a13 b13] in each lane.
-inline __m256i AddPairs(__m256i a, __m256i b) {
-  return _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
-}
-
-inline void SumsOfRows(const FixedSums* rows, Vec* block0, Vec* block1) {
-  __m256i four[2];
-  for (int i = 0; i < 2; ++i) {
-    const __m256i ab = AddPairs(rows[4 * i], rows[4 * i + 1]);
-    const __m256i cd = AddPairs(rows[4 * i + 2], rows[4 * i + 3]);
-    four[i] = _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+  // Of a tile's words.
+  static __m256i Weights(__m256i words) {
+    if (Format != WeightFormat::kInt8) return words;
+    return _mm256_xor_si256(words, _mm256_set1_epi8(static_cast<char>(kInt8Offset)));
   }
-  *block0 = _mm256_cvtepi32_ps(_mm256_permute2x128_si256(four[0], four[1], 0x20));
-  *block1 = _mm256_cvtepi32_ps(_mm256_permute2x128_si256(four[0], four[1], 0x31));
-}
 
-inline void ScalesOfRows(const uint8_t* const* rows, int n, Vec* out) {
-  __m128i r[8];
-  for (int i = 0; i < 8; ++i) {
-    uint64_t bytes = 0;
-    std::memcpy(&bytes, rows[i], static_cast<size_t>(n));
-    r[i] = _mm_cvtsi64_si128(static_cast<int64_t>(bytes));
+  static __m256i Start(int32_t start) {
+    return kPairs ? _mm256_set1_epi32(start) : _mm256_setzero_si256();
   }
-  // Transposes 8 x 8 bytes by three rounds of interleaving.
-  __m128i two[4];
-  for (int i = 0; i < 4; ++i) two[i] = _mm_unpacklo_epi8(r[2 * i], r[2 * i + 1]);
-  const __m128i low_a = _mm_unpacklo_epi16(two[0], two[1]);
-  const __m128i low_b = _mm_unpacklo_epi16(two[2], two[3]);
-  const __m128i high_a = _mm_unpackhi_epi16(two[0], two[1]);
-  const __m128i high_b = _mm_unpackhi_epi16(two[2], two[3]);
-  const __m128i blocks[4] = {_mm_unpacklo_epi32(low_a, low_b), _mm_unpackhi_epi32(low_a, low_b),
-                             _mm_unpacklo_epi32(high_a, high_b),
-                             _mm_unpackhi_epi32(high_a, high_b)};
-  const __m256i smallest = _mm256_set1_epi32(0x00400000);  // scale 0 is 2^-127, a subnormal
-  for (int i = 0; i < 4; ++i) {
-    const __m256i first = _mm256_slli_epi32(_mm256_cvtepu8_epi32(blocks[i]), 23);
-    const __m256i second =
-        _mm256_slli_epi32(_mm256_cvtepu8_epi32(_mm_srli_si128(blocks[i], 8)), 23);
-    out[2 * i] = _mm256_castsi256_ps(_mm256_max_epi32(first, smallest));
-    out[2 * i + 1] = _mm256_castsi256_ps(_mm256_max_epi32(second, smallest));
+
+  // sums += the dot products of words in each lane.
+  static void Add(__m256i& sums, __m256i weights, __m256i x) {
+    if constexpr (sizeof(Integer) == 2) {
+      sums = _mm256_add_epi32(sums, _mm256_madd_epi16(weights, x));
+    } else if constexpr (kPairs) {
+      sums = _mm256_add_epi16(sums, _mm256_maddubs_epi16(weights, x));
+    } else {
+      const __m256i pairs =
+          _mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(x, weights));
+      sums = _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    }
+    // Compilers would reorder sums of integers, to keep all products first, in memory.
+    asm("" : "+x"(sums));
   }
-}
+
+  static __m256 Floats(__m256i sums) {
+    if constexpr (kPairs) sums = _mm256_madd_epi16(sums, _mm256_set1_epi16(1));
+    return _mm256_cvtepi32_ps(sums);
+  }
+};
 
 }  // namespace
 }  // namespace motet

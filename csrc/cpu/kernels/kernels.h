@@ -108,6 +108,8 @@ const KernelTable* PortableKernels();
 const KernelTable* Avx2Kernels();
 const KernelTable* Avx512Kernels();      // F, BW, VL
 const KernelTable* Avx512VnniKernels();  // those and VNNI
+const KernelTable* NeonKernels();
+const KernelTable* NeonDotprodKernels();
 
 inline constexpr int64_t kMaxHeadDim = 256;
 

@@ -11,8 +11,9 @@
 #include "cpu/kernels/attention.inl"
 #include "cpu/kernels/elementwise.inl"
 #include "cpu/kernels/matmul.inl"
-#include "cpu/kernels/matmul_fixed.inl"
-#include "cpu/kernels/peak.inl"
+#include "cpu/kernels/matmul_fixed_avx2.inl"
+#include "cpu/kernels/matmul_few_avx2.inl"
+#include "cpu/kernels/peak_avx2.inl"
 #include "cpu/kernels/quantize.inl"
 
 namespace motet {

@@ -32,19 +32,19 @@ struct BlockValues {
   }
 };
 
-// integers = values * factor, rounded, at most `limit`; zeros where values are not finite.
-template <class Integer>
-void StoreIntegers(const QuantizeArgs& a, int64_t block, BlockValues& x, float factor,
-                   float limit) {
-  Integer* group =
-      static_cast<Integer*>(a.out.integers) + block / kFixedGroup * kFixedGroup * kFixedBlockSize;
-  const int first = static_cast<int>(block % kFixedGroup) * kFixedBlockSize;
+// Values times a factor, rounded, at most `limit`; zeros where they are not finite.
+void RoundValues(BlockValues& x, float factor, float limit) {
   for (int i = 0; i < kFixedBlockSize; i += 8) {
-    Store(x.values + i, Min(Round(Mul(Load(x.values + i), Set(factor))), Set(limit)));
+    const Vec rounded = Min(Round(Mul(Load(x.values + i), Set(factor))), Set(limit));
+    Store(x.values + i, x.finite ? rounded : Set(0));
   }
-  for (int i = 0; i < kFixedBlockSize; ++i) {
-    group[FixedIndex<Integer>(first + i)] = x.finite ? static_cast<Integer>(x.values[i]) : 0;
-  }
+}
+
+template <class Integer>
+void StoreIntegers(const QuantizeArgs& a, int64_t block, const BlockValues& x) {
+  Integer* integers = static_cast<Integer*>(a.out.integers);
+  StoreBlock(x.values, a.weights, static_cast<int>(block % kFixedGroup),
+             integers + block / kFixedGroup * kFixedGroup * kFixedBlockSize);
 }
 
 void QuantizeFixedBlock(const QuantizeArgs& a, int64_t block) {
@@ -63,7 +63,8 @@ void QuantizeFixedBlock(const QuantizeArgs& a, int64_t block) {
   scale_exponent += Halvings(ReduceAdd(squares));
   const float unit = a.weights == WeightFormat::kMxfp4 ? kMxfp4Unit<int16_t> : 1;
   a.out.scales[block] = x.finite ? PowerOfTwo(scale_exponent) * unit : __builtin_nanf("");
-  StoreIntegers<int16_t>(a, block, x, x.finite ? PowerOfTwo(254 - scale_exponent) : 0, 32767);
+  RoundValues(x, PowerOfTwo(254 - scale_exponent), 32767);
+  StoreIntegers<int16_t>(a, block, x);
 }
 
 void QuantizeInt8Block(const QuantizeArgs& a, int64_t block) {
@@ -72,11 +73,10 @@ void QuantizeInt8Block(const QuantizeArgs& a, int64_t block) {
   const bool tiny = x.largest < PowerOfTwo(27);  // 2^-100: as good as zero
   const float unit = a.weights == WeightFormat::kMxfp4 ? kMxfp4Unit<int8_t> : 1;
   a.out.scales[block] = x.finite ? (tiny ? 0 : x.largest / kLargest * unit) : __builtin_nanf("");
-  StoreIntegers<int8_t>(a, block, x, x.finite && !tiny ? kLargest / x.largest : 0, kLargest);
-  int32_t sum = 0;
-  for (const float value : x.values) sum += static_cast<int32_t>(value);
+  RoundValues(x, tiny ? 0 : kLargest / x.largest, kLargest);
+  StoreIntegers<int8_t>(a, block, x);
   const int32_t offset = a.weights == WeightFormat::kMxfp4 ? kMxfp4Offset : kInt8Offset;
-  a.out.starts[block] = x.finite ? -offset * sum : 0;
+  a.out.starts[block] = BlockStart(x.values, offset);
 }
 
 void QuantizeFixed(const QuantizeArgs& a) {

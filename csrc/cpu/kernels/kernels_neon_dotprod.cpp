@@ -1,0 +1,31 @@
+// Includes before the kernels: only headers whose functions have internal linkage, since this file
+// may be compiled with flags that other files are not.
+#include <cstdint>
+#include <cstring>
+
+#include "cpu/kernels/fixed_neon.h"
+#include "cpu/kernels/kernels.h"
+#include "cpu/kernels/vec_neon.h"
+
+// The kernels are written against the header above.
+#include "cpu/kernels/attention.inl"
+#include "cpu/kernels/elementwise.inl"
+#include "cpu/kernels/matmul.inl"
+#include "cpu/kernels/matmul_fixed.inl"
+#include "cpu/kernels/peak.inl"
+#include "cpu/kernels/quantize.inl"
+
+// Written against those.
+#include "cpu/kernels/matmul_mxfp4_dotprod.inl"
+
+namespace motet {
+
+const KernelTable* NeonDotprodKernels() {
+  static constexpr KernelTable kTable = {
+      "neon_dotprod",  Matmul, MatmulFixedDot, QuantizeFixedSplit,  MatmulInt8Dot,    QuantizeInt8,
+      RmsNorm,         Rope,   Swiglu,         Attention<uint16_t>, Attention<float>, PeakSplitDots,
+      PeakDots<int8_t>};
+  return &kTable;
+}
+
+}  // namespace motet

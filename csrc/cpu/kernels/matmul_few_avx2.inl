@@ -1,0 +1,161 @@
+// The products of one or two tokens with AVX2, where bringing many rows' weights side by side
+// would cost more than the products: each row is multiplied as it lies by x's words in the same
+// order, and only sums change sides.
+
+namespace motet {
+namespace {
+
+constexpr int kFewTokens = 2;
+
+// Pairs of partial sums of two rows.
+inline __m256i AddPairs(__m256i a, __m256i b) {
+  return _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+}
+
+// Of pairs of rows: each lane of 128 bits has its sums of four rows.
+inline __m256i AddFours(__m256i ab, __m256i cd) {
+  return _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+}
+
+// One row's weights of as many blocks as two registers of codes, or of bf16, hold; sums of eight
+// rows' products.
+template <WeightFormat Format, class Integer>
+struct FewBlocks;
+
+template <class Integer>
+struct FewBlocks<WeightFormat::kMxfp4, Integer> {
+  static constexpr int kBlocks = 2;
+
+  static void Decode(const uint8_t* at, float, __m256i* words) {
+    DecodeMxfp4<Integer>(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)), words);
+  }
+  // Of four rows each: the lower halves are the first block's.
+  static void Finish(__m256i rows0, __m256i rows4, __m256i* sums) {
+    sums[0] = _mm256_permute2x128_si256(rows0, rows4, 0x20);
+    sums[1] = _mm256_permute2x128_si256(rows0, rows4, 0x31);
+  }
+};
+
+template <>
+struct FewBlocks<WeightFormat::kBf16, int16_t> {
+  static constexpr int kBlocks = 1;
+
+  static void Decode(const uint8_t* at, float inverse_scale, __m256i* words) {
+    const __m256 inverse = _mm256_set1_ps(inverse_scale);
+    for (int i = 0; i < 2; ++i) {
+      words[i] =
+          DecodeBf16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at) + i), inverse);
+    }
+  }
+  static void Finish(__m256i rows0, __m256i rows4, __m256i* sums) {
+    sums[0] = _mm256_add_epi32(_mm256_blend_epi32(rows0, rows4, 0xF0),
+                               _mm256_permute2x128_si256(rows0, rows4, 0x21));
+  }
+};
+
+// The sums over each lane of words' products.
+template <class Integer, int Registers>
+inline __m256i DotOfWords(const __m256i* words, const __m256i* x) {
+  __m256i sums = _mm256_setzero_si256();
+  for (int i = 0; i < Registers; ++i) {
+    const __m256i of_x = _mm256_loadu_si256(x + i);
+    sums = sizeof(Integer) == 2
+               ? _mm256_add_epi32(sums, _mm256_madd_epi16(words[i], of_x))
+               : _mm256_add_epi16(sums, _mm256_maddubs_epi16(words[i], of_x));
+  }
+  return sizeof(Integer) == 2 ? sums : _mm256_madd_epi16(sums, _mm256_set1_epi16(1));
+}
+
+// Eight rows for all of a few tokens.
+template <WeightFormat Format, class Integer, int Tokens>
+void FewTokens(const FixedMatmulArgs& a, int64_t row0) {
+  using Few = FewBlocks<Format, Integer>;
+  constexpr int kRegisters = Few::kBlocks * kWords<Integer> / kLanes;
+  const RowGroup<Format, Integer> w(a, row0);
+  const int64_t blocks = a.weight.ScaleCols();
+  XRow<Integer> x[Tokens];
+  __m256 sum[Tokens];
+  for (int t = 0; t < Tokens; ++t) {
+    x[t] = RowOf<Integer>(a, t);
+    sum[t] = _mm256_setzero_ps();
+  }
+  alignas(32) __m256 scales[kScaleBlocks], inverse[kScaleBlocks];
+  uint8_t padded[kLanes * Few::kBlocks * w.kBlockBytes];
+  for (int64_t block = 0; block < blocks; block += Few::kBlocks) {
+    const int in_scales = static_cast<int>(block % kScaleBlocks);
+    if (in_scales == 0) {
+      w.LoadScales(block, scales);
+      for (int b = 0; b < kScaleBlocks; ++b) inverse[b] = InverseScales(scales[b]);
+    }
+    w.Prefetch(1, block, Few::kBlocks);
+    int64_t stride;
+    const uint8_t* at = w.Blocks(block, Few::kBlocks, padded, &stride);
+    const auto* inverses = reinterpret_cast<const float*>(inverse + in_scales);
+    __m256i four[Tokens][2];
+#pragma GCC unroll 2
+    for (int q = 0; q < 2; ++q) {
+      __m256i pair[Tokens][2];
+#pragma GCC unroll 2
+      for (int p = 0; p < 2; ++p) {
+        __m256i rows[Tokens][2];
+#pragma GCC unroll 2
+        for (int r = 0; r < 2; ++r) {
+          const int row = 4 * q + 2 * p + r;
+          __m256i words[kRegisters];
+          Few::Decode(at + row * stride, inverses[row], words);
+#pragma GCC unroll 4
+          for (int t = 0; t < Tokens; ++t) {
+            const auto* of_x =
+                reinterpret_cast<const __m256i*>(x[t].integers + block * kFixedBlockSize);
+            rows[t][r] = DotOfWords<Integer, kRegisters>(words, of_x);
+          }
+        }
+        for (int t = 0; t < Tokens; ++t) pair[t][p] = AddPairs(rows[t][0], rows[t][1]);
+      }
+      for (int t = 0; t < Tokens; ++t) four[t][q] = AddFours(pair[t][0], pair[t][1]);
+    }
+    for (int t = 0; t < Tokens; ++t) {
+      __m256i sums[Few::kBlocks];
+      Few::Finish(four[t][0], four[t][1], sums);
+      for (int b = 0; b < Few::kBlocks && block + b < blocks; ++b) {
+        const int32_t start = x[t].Start(block + b);  // of two halves
+        sums[b] = _mm256_add_epi32(sums[b],
+                                   _mm256_set1_epi32(static_cast<int16_t>(start) + (start >> 16)));
+        sum[t] = AddBlock(_mm256_cvtepi32_ps(sums[b]), x[t].scales[block + b],
+                          scales[in_scales + b], sum[t]);
+      }
+    }
+  }
+  for (int t = 0; t < Tokens; ++t) StoreLanes(a, row0, t, sum[t]);
+}
+
+template <WeightFormat Format, class Integer>
+void MatmulFew(const FixedMatmulArgs& a) {
+  static_assert(kFewTokens == 2);
+  for (int64_t row = a.row_begin; row < a.row_end; row += kLanes) {
+    if (a.tokens == 1) FewTokens<Format, Integer, 1>(a, row);
+    if (a.tokens == 2) FewTokens<Format, Integer, 2>(a, row);
+  }
+}
+
+template <WeightFormat Format, class Integer>
+void MatmulFewOrTiles(const FixedMatmulArgs& a) {
+  a.tokens <= kFewTokens ? MatmulFew<Format, Integer>(a) : MatmulTiles<Format, Integer>(a);
+}
+
+void MatmulFixed(const FixedMatmulArgs& a) {
+  if (a.weight.format == WeightFormat::kMxfp4) {
+    return MatmulFewOrTiles<WeightFormat::kMxfp4, int16_t>(a);
+  }
+  MatmulFewOrTiles<WeightFormat::kBf16, int16_t>(a);
+}
+
+void MatmulInt8(const FixedMatmulArgs& a) {
+  if (a.weight.format == WeightFormat::kMxfp4) {
+    return MatmulFewOrTiles<WeightFormat::kMxfp4, int8_t>(a);
+  }
+  MatmulTiles<WeightFormat::kInt8, int8_t>(a);
+}
+
+}  // namespace
+}  // namespace motet
