@@ -53,11 +53,11 @@ class Mailbox:
         waiter = self.waiter
         if waiter is not None:
             with contextlib.suppress(RuntimeError):  # its loop was closed: nobody waits
-                waiter.get_loop().call_soon_threadsafe(_wake, [(waiter, self)])
+                waiter.get_loop().call_soon_threadsafe(_wake, [waiter])
 
 
-def _wake(waiting: list[tuple[asyncio.Future[None], Mailbox]]) -> None:
-    for waiter, _ in waiting:
+def _wake(waiters: list[asyncio.Future[None]]) -> None:
+    for waiter in waiters:
         if not waiter.done():
             waiter.set_result(None)
 
@@ -78,7 +78,7 @@ def _hand_out(
     submitting: Lock,
 ) -> None:
     """The only Python that runs for every token whoever reads it; keep it short."""
-    waiting: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[None], Mailbox]]] = {}
+    waiting: dict[asyncio.AbstractEventLoop, dict[asyncio.Future[None], Mailbox]] = {}
     for event in events:
         request = event.request
         mailbox = mailboxes.get(request)
@@ -92,18 +92,18 @@ def _hand_out(
         mailbox.queue.put(event)
         if event.finish is not None:
             mailboxes.pop(request, None)
+        # Only its reader changes the waiter: who cleared it here might clear the next one.
         waiter = mailbox.waiter
-        if waiter is not None:
-            mailbox.waiter = None
-            waiting.setdefault(waiter.get_loop(), []).append((waiter, mailbox))
+        if waiter is not None and not waiter.done():
+            waiting.setdefault(waiter.get_loop(), {})[waiter] = mailbox
     for loop, waiters in waiting.items():
         try:
-            loop.call_soon_threadsafe(_wake, waiters)
+            loop.call_soon_threadsafe(_wake, list(waiters))
         except RuntimeError:  # the loop was closed
-            _abandon(engine, mailboxes, [mailbox for _, mailbox in waiters])
+            _abandon(engine, mailboxes, set(waiters.values()))
 
 
-def _abandon(engine: _core.Engine, mailboxes: dict[int, Mailbox], abandoned: list[Mailbox]) -> None:
+def _abandon(engine: _core.Engine, mailboxes: dict[int, Mailbox], abandoned: set[Mailbox]) -> None:
     """Gives up all requests whose reader is gone."""
     for request, mailbox in mailboxes.copy().items():  # a copy: others release
         if mailbox in abandoned:

@@ -37,10 +37,19 @@ def test_info(llm: LLM, tiny_checkpoint: Path) -> None:
         ("kv_cache_bytes", -1),
         ("threads", 0),
         ("threads", True),
+        ("max_batch", 0),
+        ("max_batch", None),
+        ("max_queue", 0),
+        ("max_queue", 1.5),
+        ("prefix_cache", 1),
+        ("speculation", None),
+        ("target_itl", 0),
+        ("target_itl", True),
+        ("target_itl", float("nan")),
     ],
 )
 def test_bad_options(tiny_checkpoint: Path, param: str, value: object) -> None:
-    with pytest.raises(InvalidRequestError) as caught:
+    with pytest.raises(InvalidRequestError, match=rf"^{param}: expected .+, found ") as caught:
         LLM(tiny_checkpoint, **{param: value})  # type: ignore[arg-type]
     assert caught.value.param == param
 

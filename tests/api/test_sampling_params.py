@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, fields
 from typing import Any
 
 import numpy as np
 import pytest
 
 from motet.errors import InvalidRequestError
+from motet.options import SamplingOptions
 from motet.sampling import MAX_STOP_STRINGS, SamplingParams, compile_sampling
 
 
@@ -165,3 +166,7 @@ def test_ids_outside_the_vocabulary(fields: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidRequestError, match="vocabulary's 100, found 100") as error:
         row_of(**fields)
     assert error.value.param == param
+
+
+def test_calls_take_every_field_by_name() -> None:
+    assert set(SamplingOptions.__annotations__) == {field.name for field in fields(SamplingParams)}
