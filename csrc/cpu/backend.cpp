@@ -149,8 +149,9 @@ void CpuBackend::Attention(const AttentionOpArgs& args) {
   const size_t element = precision_ == Precision::kF32 ? 4 : 2;
   const auto attention =
       precision_ == Precision::kF32 ? kernels_.attention_f32 : kernels_.attention_f16;
-  pool_.ParallelFor(args.tokens.num_tokens * kv_heads, [&](int64_t task) {
-    const int64_t t = task / kv_heads, h = task % kv_heads;
+  // A head's tokens follow each other: those of one sequence find its cache still near.
+  pool_.ParallelFor(kv_heads * args.tokens.num_tokens, [&](int64_t task) {
+    const int64_t h = task / args.tokens.num_tokens, t = task % args.tokens.num_tokens;
     const int64_t last = args.tokens.positions[t];
     const int64_t first =
         args.cache.window ? std::max(last - args.cache.window + 1, int64_t{0}) : 0;
