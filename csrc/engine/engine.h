@@ -27,6 +27,7 @@ struct EngineOptions {
   int64_t max_batch = 1;    // requests running at once
   int64_t kv_cache_bytes = 0;
   int threads = 1;
+  KvDtype kv_dtype = KvDtype::kAuto;
 };
 
 enum class Finish { kNone, kStop, kLength, kCancelled, kError };

@@ -4,6 +4,7 @@
 //
 // Eight heads go over a page together: in the two products a tile of heads and columns of the page
 // stays in registers, in the softmax between them each head has a lane.
+#include "cpu/kernels/attention_page.inl"
 #include "cpu/kernels/exp.inl"
 
 namespace motet {
@@ -13,6 +14,7 @@ constexpr int kHeadLanes = 8;
 
 inline Vec LoadElement(const float* p) { return Load(p); }
 inline Vec LoadElement(const uint16_t* p) { return LoadF16(p); }
+inline Vec LoadElement(const int8_t* p) { return LoadInt8(p); }
 
 // sums[h][r] += over i in [from, to]: x[i][h] * lanes r of row i; asks for the same of `next`.
 template <int Heads, int Vecs, class Element>
@@ -60,11 +62,16 @@ inline void PageScores(const Element* keys, const Element* next, int64_t head_di
   }
 }
 
-// scores -> weights of the keys [from, to], relative to the new maximum.
-inline void AddWeights(int from, int to, HeadGroup* group) {
+// scores -> weights of the keys [from, to], relative to the new maximum. Where there are scales
+// [kPageTokens], those of keys are of the scores, those of values are taken into the weights.
+inline void AddWeights(const float* key_scales, const float* value_scales, int from, int to,
+                       HeadGroup* group) {
   for (int j = 0; j < kPageTokens; j += 8) {
     Vec block[8];
-    for (int h = 0; h < kHeadLanes; ++h) block[h] = Load(group->scores[h] + j);
+    for (int h = 0; h < kHeadLanes; ++h) {
+      block[h] = Load(group->scores[h] + j);
+      if (key_scales) block[h] = Mul(block[h], Load(key_scales + j));
+    }
     Transpose(block);
     for (int i = 0; i < 8; ++i) Store(group->weights[j + i], block[i]);
   }
@@ -75,7 +82,7 @@ inline void AddWeights(int from, int to, HeadGroup* group) {
   Vec total = Set(0);
   for (int j = from; j <= to; ++j) {
     const Vec weight = ExpOfNegative(Sub(Load(group->weights[j]), maximum));
-    Store(group->weights[j], weight);
+    Store(group->weights[j], value_scales ? Mul(weight, Set(value_scales[j])) : weight);
     total = Add(total, weight);
   }
   Store(group->maximum, maximum);
@@ -137,13 +144,14 @@ void AttendHeads(const AttentionArgs& a, int64_t h0) {
     const int64_t base = page * kPageTokens;
     const int from = a.first > base ? static_cast<int>(a.first - base) : 0;
     const int to = a.last - base < kPageTokens ? static_cast<int>(a.last - base) : kPageTokens - 1;
-    const int64_t at = a.pages[page] * a.page_stride;
-    const int64_t next = page < last_page ? a.pages[page + 1] * a.page_stride : at;
-    const auto* keys = static_cast<const Element*>(a.keys);
-    const auto* values = static_cast<const Element*>(a.values);
-    PageScores<Heads>(keys + at, keys + next, a.head_dim, &group);
-    AddWeights(from, to, &group);
-    AddValues<Heads>(values + at, values + next, from, to, a.head_dim, &group);
+    const int64_t at = a.pages[page], next = a.pages[page < last_page ? page + 1 : page];
+    const auto* keys = PageOf<Element>(a.keys, at, a.page_stride);
+    const auto* values = PageOf<Element>(a.values, at, a.page_stride);
+    const auto* next_keys = PageOf<Element>(a.keys, next, a.page_stride);
+    const auto* next_values = PageOf<Element>(a.values, next, a.page_stride);
+    PageScores<Heads>(keys, next_keys, a.head_dim, &group);
+    AddWeights(ScalesOf(keys, a.head_dim), ScalesOf(values, a.head_dim), from, to, &group);
+    AddValues<Heads>(values, next_values, from, to, a.head_dim, &group);
   }
   for (int h = 0; h < Heads; ++h) {
     float* out = a.out + (h0 + h) * a.head_dim;

@@ -62,6 +62,9 @@ inline Vec LoadF16(const uint16_t* p) {
   };
   return {four(p), four(p + 4)};
 }
+inline Vec LoadInt8(const int8_t* p) {
+  return FromInts([&](int i) { return int32_t{p[i]}; });
+}
 inline Vec Add(Vec a, Vec b) {
   return Halves([](Four x, Four y) { return x + y; }, a, b);
 }
