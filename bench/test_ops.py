@@ -137,6 +137,22 @@ def test_attention(
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("keys", [128, 8192, 131072])
+def test_attention_int8(measure: Measure, rng: np.random.Generator, isa: str, keys: int) -> None:
+    k, v = (rng.standard_normal((keys, HEAD_DIM), np.float32) for _ in range(2))
+    key_pages, value_pages = _core.ops.append_int8(k, v)
+    pages = rng.permutation(keys // PAGE).astype(np.int32)
+    q, sinks = rng.standard_normal((HEADS, HEAD_DIM), dtype=np.float32), bf16(rng, HEADS)
+    measure(
+        lambda: _core.ops.attention_int8(
+            isa, q, key_pages, value_pages, pages, sinks, 0, keys - 1, HEAD_DIM**-0.5
+        ),
+        bytes=key_pages.nbytes + value_pages.nbytes,
+        flops=4 * HEADS * HEAD_DIM * keys,
+    )
+
+
+@pytest.mark.parametrize("isa", ISAS)
 def test_rms_norm(measure: Measure, rng: np.random.Generator, isa: str) -> None:
     """One token: in cache, and mostly the cost of the call from Python."""
     x = rng.standard_normal(HIDDEN, dtype=np.float32)

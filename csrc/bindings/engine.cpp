@@ -36,6 +36,13 @@ Precision ParsePrecision(const std::string& name) {
                             "precision: expected 'exact', 'int8' or 'f32', found '" + name + "'");
 }
 
+KvDtype ParseKvDtype(const std::string& name) {
+  if (name == "auto") return KvDtype::kAuto;
+  if (name == "int8") return KvDtype::kInt8;
+  throw InvalidRequestError("kv_cache_dtype",
+                            "kv_cache_dtype: expected 'auto' or 'int8', found '" + name + "'");
+}
+
 const char* FinishName(Finish finish) {
   switch (finish) {
     case Finish::kStop:
@@ -282,11 +289,12 @@ std::unique_ptr<PyEngine> MakeEngine(const ModelConfig& config, py::dict tensors
                                      const std::string& precision, int64_t max_context,
                                      int64_t kv_cache_bytes, int threads, int64_t max_batch,
                                      bool prefix_cache, bool speculation, double target_itl,
+                                     const std::string& kv_cache_dtype,
                                      const std::function<void(double)>& progress) {
   return std::make_unique<PyEngine>(
       config, std::move(tensors),
       EngineOptions{ParsePrecision(precision), max_context, max_batch, kv_cache_bytes, threads,
-                    prefix_cache, speculation, target_itl},
+                    prefix_cache, speculation, target_itl, ParseKvDtype(kv_cache_dtype)},
       progress);
 }
 
@@ -358,14 +366,15 @@ void BindEngine(py::module_& m) {
   m.def(
       "kv_cache_bytes",
       [](const ModelConfig& config, const std::string& precision, int64_t max_context,
-         int64_t max_batch) {
+         int64_t max_batch, const std::string& kv_cache_dtype) {
         EngineOptions options;
         options.precision = ParsePrecision(precision);
+        options.kv_dtype = ParseKvDtype(kv_cache_dtype);
         options.max_context = max_context;
         options.max_batch = max_batch;
         return Engine::MinimalCacheBytes(config, options);
       },
-      "config"_a, "precision"_a, "max_context"_a, "max_batch"_a,
+      "config"_a, "precision"_a, "max_context"_a, "max_batch"_a, "kv_cache_dtype"_a = "auto",
       "Bytes of the smallest cache in which one request can fill `max_context`.");
   py::class_<Event>(m, "Event")
       .def_readonly("request", &Event::request)
@@ -390,7 +399,7 @@ void BindEngine(py::module_& m) {
       .def(py::init(&MakeEngine), "config"_a, "tensors"_a, py::kw_only(), "precision"_a = "exact",
            "max_context"_a, "kv_cache_bytes"_a, "threads"_a, "max_batch"_a = 1,
            "prefix_cache"_a = true, "speculation"_a = false, "target_itl"_a = 0.0,
-           "progress"_a = py::none())
+           "kv_cache_dtype"_a = "auto", "progress"_a = py::none())
       .def("submit", &PyEngine::Submit, "ids"_a, "sampling"_a, "max_new_tokens"_a, py::kw_only(),
            "n"_a = 1, "cache_salt"_a = 0, "timeout"_a = kNever, "window"_a = 0,
            "prediction"_a = Ids(0))

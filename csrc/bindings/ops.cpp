@@ -11,10 +11,12 @@
 #include "base/f16.h"
 #include "base/mxfp4.h"
 #include "bindings/bindings.h"
+#include "cpu/append_kv.h"
 #include "cpu/backend.h"
 #include "cpu/isa.h"
 #include "cpu/pack_int8.h"
 #include "model/config.h"
+#include "ops/kv_page.h"
 
 namespace py = pybind11;
 
@@ -183,31 +185,80 @@ Floats Swiglu(const std::string& isa, const Floats& gate_up, float limit) {
   return out;
 }
 
+// The arguments of attention but the cache.
+struct AttentionCall {
+  Floats q;  // [heads, head_dim]
+  Ints pages;
+  Bits sinks;  // [heads]
+  int64_t first, last;
+  float scale;
+
+  // Over a cache of `count` pages of `stride` bytes.
+  Floats Run(void (*attention)(const AttentionArgs&), const void* keys, const void* values,
+             int64_t count, int64_t stride) const {
+    Expect(sinks.size() == q.shape(0), "sinks [heads]");
+    Expect(first >= 0 && first <= last && last / kPageTokens < pages.size(), "0 <= first <= last");
+    for (int64_t p = first / kPageTokens; p <= last / kPageTokens; ++p) {
+      Expect(pages.at(p) >= 0 && pages.at(p) < count, "pages inside the cache");
+    }
+    Floats out({q.shape(0), q.shape(1)});
+    attention({q.data(), keys, values, stride, pages.data(), first, last, sinks.data(), q.shape(0),
+               q.shape(1), scale, out.mutable_data()});
+    return out;
+  }
+};
+
+int64_t HeadDim(const Floats& q) {
+  Expect(q.ndim() == 2 && q.shape(1) % 8 == 0 && q.shape(1) <= kMaxHeadDim,
+         "q [heads, head_dim], head_dim a multiple of 8 up to 256");
+  return q.shape(1);
+}
+
 // Element is uint16_t (half precision) or float.
 template <class Element>
 Floats Attention(const std::string& isa, const Floats& q,
                  const py::array_t<Element, py::array::c_style>& keys,
                  const py::array_t<Element, py::array::c_style>& values, const Ints& pages,
                  const Bits& sinks, int64_t first, int64_t last, float scale) {
-  Expect(q.ndim() == 2 && sinks.size() == q.shape(0), "q [heads, head_dim] and sinks [heads]");
-  const int64_t dim = q.shape(1);
-  Expect(dim % 8 == 0 && dim <= kMaxHeadDim, "head_dim a multiple of 8 up to 256");
+  const int64_t dim = HeadDim(q);
   Expect(keys.ndim() == 3 && keys.shape(1) == dim && keys.shape(2) == kPageTokens,
          "keys [pages, head_dim, 32]");
   Expect(values.ndim() == 3 && values.shape(0) == keys.shape(0) && values.shape(1) == kPageTokens &&
              values.shape(2) == dim,
          "values [pages, 32, head_dim]");
-  Expect(first >= 0 && first <= last && last / kPageTokens < pages.size(), "0 <= first <= last");
-  for (int64_t p = first / kPageTokens; p <= last / kPageTokens; ++p) {
-    Expect(pages.at(p) >= 0 && pages.at(p) < keys.shape(0), "pages inside the cache");
-  }
-  Floats out({q.shape(0), q.shape(1)});
-  const AttentionArgs args{q.data(),     keys.data(), values.data(), dim * kPageTokens,
-                           pages.data(), first,       last,          sinks.data(),
-                           q.shape(0),   dim,         scale,         out.mutable_data()};
   const KernelTable& table = Table(isa);
-  sizeof(Element) == 2 ? table.attention_f16(args) : table.attention_f32(args);
-  return out;
+  return AttentionCall{q, pages, sinks, first, last, scale}.Run(
+      sizeof(Element) == 2 ? table.attention_f16 : table.attention_f32, keys.data(), values.data(),
+      keys.shape(0), dim * kPageTokens * static_cast<int64_t>(sizeof(Element)));
+}
+
+Floats AttentionInt8(const std::string& isa, const Floats& q, const Bytes& keys,
+                     const Bytes& values, const Ints& pages, const Bits& sinks, int64_t first,
+                     int64_t last, float scale) {
+  const int64_t bytes = KvHeadBytes(HeadDim(q), KvDtype::kInt8);
+  Expect(keys.ndim() == 2 && keys.shape(1) == bytes && values.ndim() == 2 &&
+             values.shape(0) == keys.shape(0) && values.shape(1) == bytes,
+         "keys and values [pages, head_dim * 32 + 128]");
+  return AttentionCall{q, pages, sinks, first, last, scale}.Run(
+      Table(isa).attention_int8, keys.data(), values.data(), keys.shape(0), bytes);
+}
+
+// Tokens [tokens, head_dim] appended to an empty int8 cache: its pages of keys and of values.
+std::pair<Bytes, Bytes> AppendInt8(const Floats& k, const Floats& v) {
+  Expect(k.ndim() == 2 && v.ndim() == 2 && k.shape(0) == v.shape(0) && k.shape(1) == v.shape(1),
+         "k and v [tokens, head_dim]");
+  const int64_t tokens = k.shape(0), dim = k.shape(1);
+  const int64_t pages = (tokens + kPageTokens - 1) / kPageTokens;
+  const int64_t bytes = KvHeadBytes(dim, KvDtype::kInt8);
+  Bytes keys({pages, bytes}), values({pages, bytes});
+  std::fill_n(keys.mutable_data(), keys.size(), uint8_t{0});
+  std::fill_n(values.mutable_data(), values.size(), uint8_t{0});
+  for (int64_t t = 0; t < tokens; ++t) {
+    const int64_t at = t / kPageTokens * bytes;
+    AppendKv(KvDtype::kInt8, {k.data() + t * dim, v.data() + t * dim, dim, t % kPageTokens,
+                              keys.mutable_data() + at, values.mutable_data() + at});
+  }
+  return {keys, values};
 }
 
 Bits F16Bits(const Floats& x) {
@@ -244,6 +295,10 @@ void BindOps(py::module_& m) {
           "sinks"_a, "first"_a, "last"_a, "scale"_a);
   ops.def("attention_f32", &Attention<float>, "isa"_a, "q"_a, "keys"_a, "values"_a, "pages"_a,
           "sinks"_a, "first"_a, "last"_a, "scale"_a);
+  ops.def("attention_int8", &AttentionInt8, "isa"_a, "q"_a, "keys"_a, "values"_a, "pages"_a,
+          "sinks"_a, "first"_a, "last"_a, "scale"_a);
+  ops.def("append_int8", &AppendInt8, "k"_a, "v"_a,
+          "Pages (keys, values) of an int8 KV cache to which tokens were appended.");
   ops.def("f16_bits", &F16Bits, "x"_a, "Half precision as the KV cache keeps it.");
   ops.def("rope_table", &Rotary, "config"_a,
           "(radians a position of each pair [head_dim/2], factor of cos and sin).");

@@ -4,8 +4,9 @@
 #include <cstring>
 
 #include "base/bf16.h"
-#include "base/f16.h"
+#include "cpu/append_kv.h"
 #include "cpu/isa.h"
+#include "ops/kv_page.h"
 
 namespace motet {
 namespace {
@@ -17,10 +18,11 @@ int64_t Tasks(int64_t rows) { return (rows + kTaskRows - 1) / kTaskRows; }
 
 }  // namespace
 
-CpuBackend::CpuBackend(const ModelConfig& config, Precision precision, int threads,
-                       int64_t max_tokens)
+CpuBackend::CpuBackend(const ModelConfig& config, Precision precision, KvDtype kv_dtype,
+                       int threads, int64_t max_tokens)
     : config_(config),
       precision_(precision),
+      kv_dtype_(ResolveKvDtype(kv_dtype, precision)),
       kernels_(SelectKernels()),
       matmul_fixed_(precision == Precision::kInt8 ? kernels_.matmul_int8 : kernels_.matmul_fixed),
       quantize_(precision == Precision::kInt8 ? kernels_.quantize_int8 : kernels_.quantize_fixed),
@@ -76,7 +78,7 @@ void CpuBackend::Norm(const float* x, Bf16Vector weight, float* out) {
 }
 
 void CpuBackend::CopyPages(const CopyPagesArgs& args) {
-  const int64_t bytes = config_.KvSize() * kPageTokens * (precision_ == Precision::kF32 ? 4 : 2);
+  const int64_t bytes = KvPageBytes(config_, kv_dtype_);
   for (int64_t i = 0; i < args.num_copies; ++i) {
     const auto [from, to] = args.copies[i];
     for (void* cache : {args.cache.keys, args.cache.values}) {
@@ -108,30 +110,18 @@ void CpuBackend::Rotary(const RotaryArgs& args) {
 }
 
 // Writes one token's key and value into its page.
-template <class Element>
 void CpuBackend::Append(const QkvArgs& args, int64_t token) {
   const int64_t dim = config_.head_dim, heads = config_.num_kv_heads;
+  const int64_t head_bytes = KvHeadBytes(dim, kv_dtype_);
   const int64_t position = args.tokens.positions[token];
   const int32_t page =
       args.cache.page_table[args.tokens.slots[token] * args.cache.pages_per_sequence +
                             position / kPageTokens];
-  const int64_t slot = position % kPageTokens;
-  const auto element = [](float value) {
-    if constexpr (sizeof(Element) == 2)
-      return FloatToF16(value);
-    else
-      return value;
-  };
   for (int64_t h = 0; h < heads; ++h) {
-    const int64_t at = (page * heads + h) * dim * kPageTokens;
-    auto* keys = static_cast<Element*>(args.cache.keys) + at;
-    auto* values = static_cast<Element*>(args.cache.values) + at;
-    const float* k = args.k + (token * heads + h) * dim;
-    const float* v = args.v + (token * heads + h) * dim;
-    for (int64_t d = 0; d < dim; ++d) {
-      keys[d * kPageTokens + slot] = element(k[d]);
-      values[slot * dim + d] = element(v[d]);
-    }
+    const int64_t at = (page * heads + h) * head_bytes, row = (token * heads + h) * dim;
+    AppendKv(kv_dtype_, {args.k + row, args.v + row, dim, position % kPageTokens,
+                         static_cast<char*>(args.cache.keys) + at,
+                         static_cast<char*>(args.cache.values) + at});
   }
 }
 
@@ -150,26 +140,27 @@ void CpuBackend::Qkv(const QkvArgs& args) {
     const float* sin = args.sin + t * dim / 2;
     kernels_.rope({args.q + t * config_.QuerySize(), cos, sin, config_.num_heads, dim});
     kernels_.rope({args.k + t * config_.KvSize(), cos, sin, config_.num_kv_heads, dim});
-    precision_ == Precision::kF32 ? Append<float>(args, t) : Append<uint16_t>(args, t);
+    Append(args, t);
   });
 }
 
 void CpuBackend::Attention(const AttentionOpArgs& args) {
   const int64_t dim = config_.head_dim, kv_heads = config_.num_kv_heads;
   const int64_t group = config_.HeadsPerKvHead();
-  const size_t element = precision_ == Precision::kF32 ? 4 : 2;
-  const auto attention =
-      precision_ == Precision::kF32 ? kernels_.attention_f32 : kernels_.attention_f16;
-  pool_.ParallelFor(args.tokens.num_tokens * kv_heads, [&](int64_t task) {
-    const int64_t t = task / kv_heads, h = task % kv_heads;
+  const int64_t head_bytes = KvHeadBytes(dim, kv_dtype_);
+  const int64_t page_bytes = KvPageBytes(config_, kv_dtype_);
+  const auto attention = kv_dtype_ == KvDtype::kInt8  ? kernels_.attention_int8
+                         : kv_dtype_ == KvDtype::kF32 ? kernels_.attention_f32
+                                                      : kernels_.attention_f16;
+  // A head's tokens follow each other: those of one sequence find its cache still near.
+  pool_.ParallelFor(kv_heads * args.tokens.num_tokens, [&](int64_t task) {
+    const int64_t h = task / args.tokens.num_tokens, t = task % args.tokens.num_tokens;
     const int64_t last = args.tokens.positions[t];
     const int64_t first =
         args.cache.window ? std::max(last - args.cache.window + 1, int64_t{0}) : 0;
-    const int64_t head_bytes = h * dim * kPageTokens * static_cast<int64_t>(element);
     const int64_t at = (t * kv_heads + h) * group * dim;
-    attention({args.q + at, static_cast<const char*>(args.cache.keys) + head_bytes,
-               static_cast<const char*>(args.cache.values) + head_bytes,
-               kv_heads * dim * kPageTokens,
+    attention({args.q + at, static_cast<const char*>(args.cache.keys) + h * head_bytes,
+               static_cast<const char*>(args.cache.values) + h * head_bytes, page_bytes,
                args.cache.page_table + args.tokens.slots[t] * args.cache.pages_per_sequence, first,
                last, args.sinks + h * group, group, dim, 1.0f / std::sqrt(static_cast<float>(dim)),
                args.out + at});

@@ -41,7 +41,8 @@ class FixedBuffer {
 class CpuBackend {
  public:
   // `max_tokens` is the most tokens that an op will be given.
-  CpuBackend(const ModelConfig& config, Precision precision, int threads, int64_t max_tokens);
+  CpuBackend(const ModelConfig& config, Precision precision, KvDtype kv_dtype, int threads,
+             int64_t max_tokens);
 
   // Makes what the weights' products need beforehand and keeps it; `weights` refer to it from then
   // on. Throws CheckpointError for weights that are not finite.
@@ -77,7 +78,6 @@ class CpuBackend {
   // Calls body(expert, first pair, pairs, first row) for each tile of each expert in use.
   template <class Body>
   void ForExpertTiles(int64_t rows, int64_t tile_rows, const Body& body);
-  template <class Element>
   void Append(const QkvArgs& args, int64_t token);
   // The expert activations [pairs, intermediate] of rows [row, row_end) of gate and up.
   void GateUp(const MoeArgs& args, int64_t expert, int64_t pair0, int64_t pairs, int64_t row,
@@ -92,6 +92,7 @@ class CpuBackend {
 
   ModelConfig config_;
   Precision precision_;
+  KvDtype kv_dtype_;  // not kAuto
   const KernelTable& kernels_;
   void (*const matmul_fixed_)(const FixedMatmulArgs&);  // the precision's
   void (*const quantize_)(const QuantizeArgs&);

@@ -38,12 +38,13 @@ EngineOptions Validated(const ModelConfig& config, const EngineOptions& options)
   require(options.threads >= 1 && options.threads <= 1024, "threads", "1..1024", options.threads);
   require(options.kv_cache_bytes >= 1, "kv_cache_bytes", "a positive number",
           options.kv_cache_bytes);
+  ResolveKvDtype(options.kv_dtype, options.precision);  // throws
   return options;
 }
 
 KvCacheLimits CacheLimits(const EngineOptions& options) {
-  return {options.precision, options.max_context, options.max_batch, kMaxStepTokens,
-          options.prefix_cache};
+  return {ResolveKvDtype(options.kv_dtype, options.precision), options.max_context,
+          options.max_batch, kMaxStepTokens, options.prefix_cache};
 }
 
 int64_t LogitRows(const EngineOptions& options) {
@@ -62,7 +63,7 @@ Engine::Engine(const ModelConfig& config, const TensorMap& tensors, const Engine
       cache_plan_(PlanKvCache(config_, CacheLimits(options_), options_.kv_cache_bytes)),
       cache_(config_, cache_plan_),
       workspace_(config_, kMaxStepTokens, LogitRows(options_)),
-      backend_(config_, options_.precision, options_.threads, kMaxStepTokens),
+      backend_(config_, options_.precision, options_.kv_dtype, options_.threads, kMaxStepTokens),
       scheduler_({options_.max_batch, kMaxStepTokens, LogitRows(options_), options_.max_context,
                   config_.sliding_window, cache_plan_.full_pages, cache_plan_.sliding_pages,
                   options_.prefix_cache}),

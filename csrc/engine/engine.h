@@ -34,6 +34,7 @@ struct EngineOptions {
   bool prefix_cache = true;
   bool speculation = false;
   double target_itl = 0;  // seconds between tokens that prompts leave to running streams; 0: none
+  KvDtype kv_dtype = KvDtype::kAuto;
 };
 
 class Engine {

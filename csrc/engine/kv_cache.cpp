@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/page.h"
+#include "ops/kv_page.h"
 #include "sched/scheduler.h"
 
 namespace motet {
@@ -18,8 +19,7 @@ constexpr int64_t kFullPagesPerKept = 4;
 }  // namespace
 
 KvCachePlan MinimalKvCache(const ModelConfig& config, const KvCacheLimits& limits) {
-  const int64_t element = limits.precision == Precision::kF32 ? 4 : 2;
-  const int64_t layer_page_bytes = 2 * kPageTokens * config.KvSize() * element;
+  const int64_t layer_page_bytes = 2 * KvPageBytes(config, limits.dtype);  // keys and values
   const int64_t sliding =
       std::count(config.layer_is_sliding.begin(), config.layer_is_sliding.end(), true);
   KvCachePlan plan;

@@ -20,7 +20,7 @@ struct KvCachePlan {
 };
 
 struct KvCacheLimits {
-  Precision precision;
+  KvDtype dtype;          // not kAuto
   int64_t max_context;    // tokens of one sequence
   int64_t max_sequences;  // running at once
   int64_t max_tokens;     // computed in one step

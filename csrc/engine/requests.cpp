@@ -127,7 +127,8 @@ void Engine::WaitForWork() {
   std::unique_lock lock(inbox_mutex_);
   const auto ready = [this] { return handed_in_; };
   if (next_deadline_ == kNever) return work_.wait(lock, ready);
-  const std::chrono::duration<double> left(std::max(next_deadline_ - Now(), 0.0));
+  constexpr double kLongest = 1e6;  // what a clock can count
+  const std::chrono::duration<double> left(std::clamp(next_deadline_ - Now(), 0.0, kLongest));
   work_.wait_for(lock, left, ready);
 }
 

@@ -77,6 +77,14 @@ void ModelConfig::Validate() const {
           static_cast<double>(rope_original_max_position));
 }
 
+KvDtype ResolveKvDtype(KvDtype dtype, Precision precision) {
+  if (precision != Precision::kF32) return dtype == KvDtype::kAuto ? KvDtype::kF16 : dtype;
+  if (dtype == KvDtype::kAuto || dtype == KvDtype::kF32) return KvDtype::kF32;
+  throw InvalidRequestError("kv_cache_dtype",
+                            "kv_cache_dtype: expected 'auto' with precision='f32', which rounds "
+                            "nothing, found 'int8'");
+}
+
 RopeTable MakeRopeTable(const ModelConfig& config) {
   const int64_t half = config.head_dim / 2;
   const double dim = static_cast<double>(config.head_dim);

@@ -13,6 +13,17 @@ enum class Precision {
   kF32,    // nothing rounded, cache in float32: slow, proves the maths
 };
 
+// The KV cache's elements; ops/kv_page.h has the format.
+enum class KvDtype {
+  kAuto,  // kF16, or kF32 in that precision
+  kF16,
+  kF32,
+  kInt8,  // half the bytes of kF16
+};
+
+// `dtype` without kAuto. Throws InvalidRequestError where it would round what a precision does not.
+KvDtype ResolveKvDtype(KvDtype dtype, Precision precision);
+
 struct ModelConfig {
   int64_t num_layers = 0;
   int64_t hidden_size = 0;

@@ -20,11 +20,9 @@ struct StepTokens {
 };
 
 // The cache of one layer and the page table of its kind.
-//   keys   [pages, kv_heads, head_dim, kPageTokens]   after RoPE
-//   values [pages, kv_heads, kPageTokens, head_dim]
 struct LayerCache {
-  void* keys;
-  void* values;
+  void* keys;                 // pages in the format of kv_page.h
+  void* values;               // the same
   const int32_t* page_table;  // [max_sequences, pages_per_sequence]
   int64_t pages_per_sequence;
   int64_t window;  // keys a query sees, itself included; 0: all

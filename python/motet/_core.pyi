@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 Precision = Literal["exact", "int8", "f32"]
+KvCacheDtype = Literal["auto", "int8"]  # auto: half precision, float32 in that precision
 
 @final
 class ModelConfig:
@@ -140,6 +141,7 @@ class Engine:
         prefix_cache: bool = True,
         speculation: bool = False,
         target_itl: float = 0.0,  # seconds between tokens that prompts respect; 0: none
+        kv_cache_dtype: KvCacheDtype = "auto",
         progress: Callable[[float], None] | None = None,
     ) -> None: ...
     def submit(
@@ -180,7 +182,11 @@ def weight_slots(
     config: ModelConfig,
 ) -> list[tuple[str, Literal["BF16", "U8"], tuple[int, ...]]]: ...
 def kv_cache_bytes(
-    config: ModelConfig, precision: Precision, max_context: int, max_batch: int
+    config: ModelConfig,
+    precision: Precision,
+    max_context: int,
+    max_batch: int,
+    kv_cache_dtype: KvCacheDtype = "auto",
 ) -> int: ...
 def cpu_features() -> dict[str, bool]: ...
 def isas() -> list[str]: ...

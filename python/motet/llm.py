@@ -14,7 +14,7 @@ from motet.aio import AsyncCalls
 from motet.errors import InvalidRequestError
 from motet.generation import collect
 from motet.harmony.chat import render_chat
-from motet.loading import Device, Options, Precision, load
+from motet.loading import Device, KvCacheDtype, Options, Precision, load
 from motet.locate import display_name, locate
 from motet.mailbox import Mailbox
 from motet.metrics import Metrics
@@ -49,6 +49,7 @@ class LLM(AsyncCalls):
         max_batch: int = 8,
         max_queue: int | None = None,
         kv_cache_bytes: int | None = None,
+        kv_cache_dtype: KvCacheDtype = "auto",
         prefix_cache: bool = True,
         speculation: bool = False,
         target_itl: float | None = None,
@@ -60,6 +61,7 @@ class LLM(AsyncCalls):
 
         max_context: the model's own, or what one sequence has room for in `kv_cache_bytes` (a
             quarter of the memory, or half of what the weights leave).
+        kv_cache_dtype: "int8" keeps keys and values in 9/16 of the bytes, less exactly.
         max_batch: requests computed together; a sample counts as one. max_queue: so many more may
             wait, further calls raise QueueFullError; None: any number.
         prefix_cache: whether beginnings that prompts share are computed once.
@@ -77,6 +79,7 @@ class LLM(AsyncCalls):
             max_batch=max_batch,
             max_queue=max_queue,
             kv_cache_bytes=kv_cache_bytes,
+            kv_cache_dtype=kv_cache_dtype,
             prefix_cache=prefix_cache,
             speculation=speculation,
             target_itl=target_itl,

@@ -26,6 +26,7 @@ from motet.weights import core_config, load_weights
 
 Precision = Literal["exact", "int8", "f32"]
 Device = Literal["auto", "cpu"]
+KvCacheDtype = Literal["auto", "int8"]
 
 _BYTES_A_THREAD = 32 << 20
 _LEAST_CACHE_BYTES = 256 << 20
@@ -43,6 +44,7 @@ class Options:
     max_batch: int = 8
     max_queue: int | None = None
     kv_cache_bytes: int | None = None
+    kv_cache_dtype: KvCacheDtype = "auto"
     prefix_cache: bool = True
     speculation: bool = False
     target_itl: float | None = None
@@ -149,6 +151,7 @@ def _start(
         kv_cache_bytes=budget,
         threads=options.threads or _threads(n_bytes),
         max_batch=options.max_batch,
+        kv_cache_dtype=options.kv_cache_dtype,
         prefix_cache=options.prefix_cache,
         speculation=options.speculation,
         target_itl=options.target_itl or 0.0,
@@ -168,7 +171,10 @@ def _fitting_context(
     """The largest context, up to the model's, whose cache fits `budget` bytes; at least 1."""
 
     def fits(context: int) -> bool:
-        return _core.kv_cache_bytes(core, options.precision, context, options.max_batch) <= budget
+        needed = _core.kv_cache_bytes(
+            core, options.precision, context, options.max_batch, options.kv_cache_dtype
+        )
+        return needed <= budget
 
     if fits(config.max_position_embeddings):
         return config.max_position_embeddings
@@ -202,6 +208,7 @@ def _check(options: Options) -> None:
     for param, allowed in (
         ("device", get_args(Device)),
         ("precision", get_args(Precision)),
+        ("kv_cache_dtype", get_args(KvCacheDtype)),
         ("prefix_cache", (True, False)),
         ("speculation", (True, False)),
     ):

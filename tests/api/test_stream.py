@@ -115,7 +115,7 @@ def test_threads_share_the_model(llm: LLM) -> None:
 
 
 def test_close(tiny_checkpoint: Path) -> None:
-    llm = LLM(tiny_checkpoint, max_context=64, threads=1)
+    llm = LLM(tiny_checkpoint, max_context=1024, threads=1)
     stream = llm.stream("abc", ignore_eos=True)
     first = next(stream)
     llm.close()

@@ -1,5 +1,6 @@
 // As attention.inl, with AVX-512: eight heads go over a page together, each of its numbers is
 // converted once for the scores or the sum and used by all from a register.
+#include "cpu/kernels/attention_page.inl"
 #include "cpu/kernels/exp.inl"
 
 namespace motet {
@@ -36,17 +37,24 @@ inline void PageScores(const float* q, const Element* keys, const Element* next,
   }
 }
 
-// scores -> weights of the keys `there`, relative to the new maximum.
+// scores -> weights of the keys `there`, relative to the new maximum. Where there are scales
+// [kPageTokens], those of keys are of the scores, those of values are taken into the weights.
 template <int Heads>
-inline void AddWeights(const __m512 (*scores)[kRegisters], float scale, const __mmask16* there,
+inline void AddWeights(const __m512 (*scores)[kRegisters], float scale, const float* key_scales,
+                       const float* value_scales, const __mmask16* there,
                        RunningSoftmax<Heads>* softmax) {
+  __m512 factors[kRegisters];  // of the scores
+  for (int r = 0; r < kRegisters; ++r) {
+    factors[r] = _mm512_set1_ps(scale);
+    if (key_scales) factors[r] = Mul(factors[r], _mm512_loadu_ps(key_scales + kLaneCount * r));
+  }
   const __m512 nothing = _mm512_set1_ps(-__builtin_huge_valf());
   __m512 scaled[Heads][kRegisters];
   alignas(32) float top[8] = {};
   for (int h = 0; h < Heads; ++h) {
     for (int r = 0; r < kRegisters; ++r) {
       // Slots outside the range hold other positions, or nothing yet.
-      scaled[h][r] = _mm512_mask_mul_ps(nothing, there[r], scores[h][r], _mm512_set1_ps(scale));
+      scaled[h][r] = _mm512_mask_mul_ps(nothing, there[r], scores[h][r], factors[r]);
     }
     top[h] = _mm512_reduce_max_ps(Max(scaled[h][0], scaled[h][1]));
   }
@@ -60,7 +68,9 @@ inline void AddWeights(const __m512 (*scores)[kRegisters], float scale, const __
     __m512 weights[kRegisters];
     for (int r = 0; r < kRegisters; ++r) {
       weights[r] = Exp(Sub(scaled[h][r], top_of_head));
-      _mm512_store_ps(softmax->weights[h] + kLaneCount * r, weights[r]);
+      __m512 stored = weights[r];
+      if (value_scales) stored = Mul(stored, _mm512_loadu_ps(value_scales + kLaneCount * r));
+      _mm512_store_ps(softmax->weights[h] + kLaneCount * r, stored);
     }
     sums[h] = _mm512_reduce_add_ps(Add(weights[0], weights[1]));
   }
@@ -124,14 +134,16 @@ void AttendHeads(const AttentionArgs& a, int64_t h0) {
     const uint32_t slots = (~uint32_t{0} << from) & (~uint32_t{0} >> (kPageTokens - 1 - to));
     const __mmask16 there[kRegisters] = {static_cast<__mmask16>(slots),
                                          static_cast<__mmask16>(slots >> kLaneCount)};
-    const int64_t at = a.pages[page] * a.page_stride;
-    const int64_t next = page < last_page ? a.pages[page + 1] * a.page_stride : at;
-    const auto* keys = static_cast<const Element*>(a.keys);
-    const auto* values = static_cast<const Element*>(a.values);
+    const int64_t at = a.pages[page], next = a.pages[page < last_page ? page + 1 : page];
+    const auto* keys = PageOf<Element>(a.keys, at, a.page_stride);
+    const auto* values = PageOf<Element>(a.values, at, a.page_stride);
+    const auto* next_keys = PageOf<Element>(a.keys, next, a.page_stride);
+    const auto* next_values = PageOf<Element>(a.values, next, a.page_stride);
     __m512 scores[Heads][kRegisters];
-    PageScores<Heads>(q, keys + at, keys + next, a.head_dim, scores);
-    AddWeights<Heads>(scores, a.scale, there, &softmax);
-    AddValues<Heads>(softmax, values + at, values + next, from, to, a.head_dim, out);
+    PageScores<Heads>(q, keys, next_keys, a.head_dim, scores);
+    AddWeights<Heads>(scores, a.scale, ScalesOf(keys, a.head_dim), ScalesOf(values, a.head_dim),
+                      there, &softmax);
+    AddValues<Heads>(softmax, values, next_values, from, to, a.head_dim, out);
   }
   for (int h = 0; h < Heads; ++h) {
     for (int64_t d = 0; d < a.head_dim; d += 8) {

@@ -114,7 +114,7 @@ struct Int8Sums {
 };
 Int8Sums NoSums() { return {}; }
 Vec ToFloats(const Int8Sums& sums) {
-  return Each([&](int r) { return static_cast<float>(sums.row[r]); });
+  return FromInts([&](int r) { return sums.row[r]; });
 }
 Int8Sums AddWords(Int8Sums sums, const uint8_t* weights, const int8_t* x) {
   for (int r = 0; r < 8; ++r) {
@@ -125,8 +125,8 @@ Int8Sums AddWords(Int8Sums sums, const uint8_t* weights, const int8_t* x) {
 
 // Eight rows' sums of one block each, as floats.
 void SumsOfRows(const FixedSums* rows, Vec* block0, Vec* block1) {
-  *block0 = Each([&](int r) { return static_cast<float>(rows[r].block[0]); });
-  *block1 = Each([&](int r) { return static_cast<float>(rows[r].block[1]); });
+  *block0 = FromInts([&](int r) { return rows[r].block[0]; });
+  *block1 = FromInts([&](int r) { return rows[r].block[1]; });
 }
 
 // out[b] = the scales of block b < 8, eight rows side by side; `n` blocks of each row are there,

@@ -73,12 +73,12 @@ struct SwigluArgs {
 };
 
 // Attention of one token's heads that share a KV head, over key positions [first, last].
-// Cache pages of one KV head:  keys [head_dim, kPageTokens], values [kPageTokens, head_dim].
+// Keys and values are one KV head's parts of the cache's pages, see ops/kv_page.h.
 struct AttentionArgs {
   const float* q;        // [heads, head_dim]
-  const void* keys;      // page p of this KV head starts at p * page_stride elements
+  const void* keys;      // page p of this KV head starts at p * page_stride bytes
   const void* values;    // the same
-  int64_t page_stride;   // elements
+  int64_t page_stride;   // bytes
   const int32_t* pages;  // [last / kPageTokens + 1] page of each run of positions
   int64_t first, last;
   Bf16Vector sinks;  // [heads]: a logit that takes part in the softmax and has no value
@@ -99,7 +99,8 @@ struct KernelTable {
   void (*swiglu)(const SwigluArgs&);
   void (*attention_f16)(const AttentionArgs&);  // cache of half precision
   void (*attention_f32)(const AttentionArgs&);  // cache of float32
-  int64_t (*peak_fixed_dots)(int64_t rounds);   // see peak.inl
+  void (*attention_int8)(const AttentionArgs&);
+  int64_t (*peak_fixed_dots)(int64_t rounds);  // see peak.inl
   int64_t (*peak_int8_dots)(int64_t rounds);
 };
 

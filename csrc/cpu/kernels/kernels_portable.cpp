@@ -18,12 +18,19 @@
 namespace motet {
 
 const KernelTable* PortableKernels() {
-  static constexpr KernelTable kTable = {"portable",       Matmul,
-                                         MatmulFixed,      QuantizeFixed,
-                                         MatmulInt8,       QuantizeInt8,
-                                         RmsNorm,          Rope,
-                                         Swiglu,           Attention<uint16_t>,
-                                         Attention<float>, PeakDots<int16_t>,
+  static constexpr KernelTable kTable = {"portable",
+                                         Matmul,
+                                         MatmulFixed,
+                                         QuantizeFixed,
+                                         MatmulInt8,
+                                         QuantizeInt8,
+                                         RmsNorm,
+                                         Rope,
+                                         Swiglu,
+                                         Attention<uint16_t>,
+                                         Attention<float>,
+                                         Attention<int8_t>,
+                                         PeakDots<int16_t>,
                                          PeakDots<int8_t>};
   return &kTable;
 }

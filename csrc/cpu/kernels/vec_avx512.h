@@ -26,6 +26,10 @@ inline __m512 LoadLanes(__mmask16 there, const float* p) { return _mm512_maskz_l
 inline __m512 LoadLanes(__mmask16 there, const uint16_t* half_precision) {
   return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(there, half_precision));
 }
+inline __m512 LoadLanes(__mmask16 there, const int8_t* p) {
+  const __m512i wide = _mm512_maskz_cvtepi8_epi32(there, _mm_maskz_loadu_epi8(there, p));
+  return _mm512_maskz_cvtepi32_ps(there, wide);
+}
 
 }  // namespace
 }  // namespace motet

@@ -12,86 +12,126 @@
 namespace motet {
 namespace {
 
+// Four lanes as the compilers' own vector type, which every target has in some form: loops over
+// lanes are left to chance by them.
+using Four = float __attribute__((vector_size(16)));
+using FourInts = int32_t __attribute__((vector_size(16)));
+using FourBits = uint32_t __attribute__((vector_size(16)));
+
 struct Vec {
-  float lane[8];
+  Four low, high;
 };
 
+// Both halves of the result of f on halves.
+template <class Function, class... Vecs>
+inline Vec Halves(Function f, Vecs... v) {
+  return {f(v.low...), f(v.high...)};
+}
+inline Vec Set(float x) { return {Four{x, x, x, x}, Four{x, x, x, x}}; }
+inline Vec Load(const float* p) {
+  Vec r;
+  std::memcpy(&r, p, sizeof r);
+  return r;
+}
+// A vector of f(lane).
 template <class Function>
-Vec Each(Function f) {
-  Vec r;
-  for (int i = 0; i < 8; ++i) r.lane[i] = f(i);
-  return r;
+inline Vec Each(Function f) {
+  float lanes[8];
+  for (int i = 0; i < 8; ++i) lanes[i] = f(i);
+  return Load(lanes);
 }
-
-Vec Set(float x) {
-  return Each([&](int) { return x; });
+template <class Function>
+inline Vec FromInts(Function f) {
+  return {__builtin_convertvector((FourInts{f(0), f(1), f(2), f(3)}), Four),
+          __builtin_convertvector((FourInts{f(4), f(5), f(6), f(7)}), Four)};
 }
-Vec Load(const float* p) {
-  Vec r;
-  std::memcpy(r.lane, p, sizeof r.lane);
-  return r;
-}
-void Store(float* p, Vec a) { std::memcpy(p, a.lane, sizeof a.lane); }
-Vec LoadBf16(const uint16_t* p) {
+inline void Store(float* p, Vec a) { std::memcpy(p, &a, sizeof a); }
+inline Vec LoadBf16(const uint16_t* p) {
   return Each([&](int i) { return Bf16ToFloat(p[i]); });
 }
-Vec LoadF16(const uint16_t* p) {
-  return Each([&](int i) { return F16ToFloat(p[i]); });
+// As F16ToFloat, which see.
+inline Vec LoadF16(const uint16_t* p) {
+  const auto four = [](const uint16_t* half) {
+    uint16_t __attribute__((vector_size(8))) halves;
+    std::memcpy(&halves, half, sizeof halves);
+    const FourBits bits = __builtin_convertvector(halves, FourBits);
+    const FourBits magnitude = (bits & 0x7fffu) << 13;
+    const FourBits special = magnitude >= 0x0f800000u ? FourBits{} + 0x70000000u : FourBits{};
+    const Four value = (Four)magnitude * 0x1p112f;
+    return (Four)((FourBits)value | special | (bits & 0x8000u) << 16);
+  };
+  return {four(p), four(p + 4)};
 }
-Vec Add(Vec a, Vec b) {
-  return Each([&](int i) { return a.lane[i] + b.lane[i]; });
+inline Vec LoadInt8(const int8_t* p) {
+  return FromInts([&](int i) { return int32_t{p[i]}; });
 }
-Vec Sub(Vec a, Vec b) {
-  return Each([&](int i) { return a.lane[i] - b.lane[i]; });
+inline Vec Add(Vec a, Vec b) {
+  return Halves([](Four x, Four y) { return x + y; }, a, b);
 }
-Vec Mul(Vec a, Vec b) {
-  return Each([&](int i) { return a.lane[i] * b.lane[i]; });
+inline Vec Sub(Vec a, Vec b) {
+  return Halves([](Four x, Four y) { return x - y; }, a, b);
 }
-Vec Div(Vec a, Vec b) {
-  return Each([&](int i) { return a.lane[i] / b.lane[i]; });
+inline Vec Mul(Vec a, Vec b) {
+  return Halves([](Four x, Four y) { return x * y; }, a, b);
 }
-Vec Min(Vec a, Vec b) {
-  return Each([&](int i) { return a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]; });
+inline Vec Div(Vec a, Vec b) {
+  return Halves([](Four x, Four y) { return x / y; }, a, b);
 }
-Vec Max(Vec a, Vec b) {
-  return Each([&](int i) { return a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]; });
+inline Vec Min(Vec a, Vec b) {
+  return Halves([](Four x, Four y) { return x < y ? x : y; }, a, b);
+}
+inline Vec Max(Vec a, Vec b) {
+  return Halves([](Four x, Four y) { return x > y ? x : y; }, a, b);
 }
 // a * b + c. Rounded twice here, once where the hardware fuses; with bf16 factors the product is
 // exact in float and both agree.
-Vec MulAdd(Vec a, Vec b, Vec c) {
-  return Each([&](int i) { return a.lane[i] * b.lane[i] + c.lane[i]; });
+inline Vec MulAdd(Vec a, Vec b, Vec c) {
+  return Halves([](Four x, Four y, Four z) { return x * y + z; }, a, b, c);
 }
-Vec Round(Vec a) {
-  return Each([&](int i) { return std::nearbyintf(a.lane[i]); });
+// To the nearest integer, ties to even, for |a| up to 2^22.
+inline Vec Round(Vec a) {
+  return Halves([](Four x) { return x + 0x1.8p23f - 0x1.8p23f; }, a);
 }
 // a * 2^n for integral n in [-126, 127].
-Vec Scale2(Vec a, Vec n) {
-  return Each([&](int i) {
-    const uint32_t bits = static_cast<uint32_t>(static_cast<int32_t>(n.lane[i]) + 127) << 23;
-    float power;
-    std::memcpy(&power, &bits, sizeof power);
-    return a.lane[i] * power;
-  });
+inline Vec Scale2(Vec a, Vec n) {
+  return Halves(
+      [](Four x, Four power) {
+        const FourBits exponent = (FourBits)(power + (0x1.8p23f + 127));
+        return x * (Four)(exponent << 23);
+      },
+      a, n);
+}
+
+// Heads by vectors whose sums attention keeps in registers.
+constexpr int kTileHeads = 8, kTileVecs = 1;
+
+// Lane i of vector j becomes lane j of vector i.
+inline void Transpose(Vec (&a)[8]) {
+  float lanes[8][8];
+  for (int i = 0; i < 8; ++i) Store(lanes[i], a[i]);
+  for (int i = 0; i < 8; ++i) a[i] = Each([&](int j) { return lanes[j][i]; });
 }
 
 // Sum and maximum of the lanes, in the order of a tree of halves.
-float ReduceAdd(Vec a) {
-  const float* v = a.lane;
-  return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
+inline float ReduceAdd(Vec a) {
+  const Four v = a.low + a.high;
+  return (v[0] + v[2]) + (v[1] + v[3]);
 }
-float ReduceMax(Vec a) {
-  float m = a.lane[0];
-  for (int i = 1; i < 8; ++i) m = a.lane[i] > m ? a.lane[i] : m;
-  return m;
+inline float ReduceMax(Vec a) {
+  const Four v = a.low > a.high ? a.low : a.high;
+  const float even = v[0] > v[2] ? v[0] : v[2], odd = v[1] > v[3] ? v[1] : v[3];
+  return even > odd ? even : odd;
 }
 
 // One MXFP4 block to 32 floats.
-void DecodeMxfp4Block(const uint8_t* codes, uint8_t scale, Vec* out) {
+inline void DecodeMxfp4Block(const uint8_t* codes, uint8_t scale, Vec* out) {
   const float factor = Mxfp4Scale(scale);
+  float values[kMxfp4BlockSize];
   for (int j = 0; j < kMxfp4BlockBytes; ++j) {
-    out[j / 4].lane[2 * j % 8] = kE2m1[codes[j] & 15] * factor;
-    out[j / 4].lane[2 * j % 8 + 1] = kE2m1[codes[j] >> 4] * factor;
+    values[2 * j] = kE2m1[codes[j] & 15] * factor;
+    values[2 * j + 1] = kE2m1[codes[j] >> 4] * factor;
   }
+  for (int j = 0; j < 4; ++j) out[j] = Load(values + 8 * j);
 }
 
 }  // namespace
