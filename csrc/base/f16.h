@@ -7,22 +7,6 @@
 
 namespace motet {
 
-[[maybe_unused]] static inline float F16ToFloat(uint16_t half) {
-  const uint32_t sign = static_cast<uint32_t>(half & 0x8000u) << 16;
-  uint32_t bits = static_cast<uint32_t>(half & 0x7fffu) << 13;
-  float value;
-  if (bits >= 0x0f800000u) {  // infinity, NaN
-    bits |= 0x70000000u;
-  } else {  // the exponents' biases differ by 112; a product normalises subnormals too
-    std::memcpy(&value, &bits, sizeof value);
-    value *= 0x1p112f;
-    std::memcpy(&bits, &value, sizeof bits);
-  }
-  bits |= sign;
-  std::memcpy(&value, &bits, sizeof value);
-  return value;
-}
-
 // Round to nearest, ties to even. What is too large becomes the largest finite number: one key
 // that is off a little does less harm than an infinity in every later sum. A NaN stays a NaN.
 [[maybe_unused]] static inline uint16_t FloatToF16(float value) {

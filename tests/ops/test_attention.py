@@ -97,6 +97,20 @@ def test_large_logits_do_not_overflow(isa: str) -> None:
     np.testing.assert_allclose(out, expected, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("isa", ISAS)
+def test_every_number_of_half_precision_is_read_exactly(isa: str) -> None:
+    """One key at a time that gets all the weight: the output is its value."""
+    dim = 256
+    value_pages = np.arange(1 << 16, dtype=np.uint16).reshape(-1, PAGE, dim)
+    key_pages = np.zeros((len(value_pages), dim, PAGE), dtype=np.uint16)
+    pages = np.arange(len(value_pages), dtype=np.int32)
+    q, sink = np.zeros((1, dim), dtype=np.float32), bf16_bits(np.array([-1e30], np.float32))
+    for i in range(len(pages) * PAGE):
+        out = _core.ops.attention_f16(isa, q, key_pages, value_pages, pages, sink, i, i, 1.0)
+        values = value_pages[i // PAGE, i % PAGE].view(np.float16).astype(np.float32)
+        np.testing.assert_array_equal(out[0], values)
+
+
 def quantised(rows: Array) -> tuple[Array, Array]:
     """Integers and scales of rows [n, dim], as ops/kv_page.h has it."""
     scales = np.abs(rows).max(1) / np.float32(127)

@@ -1,12 +1,10 @@
 // Eight float lanes in plain C++; the compiler maps them to whatever the target always has.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 #include <cstring>
 
 #include "base/bf16.h"
-#include "base/f16.h"
 #include "base/mxfp4.h"
 
 namespace motet {
@@ -49,14 +47,15 @@ inline void Store(float* p, Vec a) { std::memcpy(p, &a, sizeof a); }
 inline Vec LoadBf16(const uint16_t* p) {
   return Each([&](int i) { return Bf16ToFloat(p[i]); });
 }
-// As F16ToFloat, which see.
+// The exponents' biases differ by 112; a product makes subnormals normal, too.
 inline Vec LoadF16(const uint16_t* p) {
   const auto four = [](const uint16_t* half) {
     uint16_t __attribute__((vector_size(8))) halves;
     std::memcpy(&halves, half, sizeof halves);
     const FourBits bits = __builtin_convertvector(halves, FourBits);
     const FourBits magnitude = (bits & 0x7fffu) << 13;
-    const FourBits special = magnitude >= 0x0f800000u ? FourBits{} + 0x70000000u : FourBits{};
+    // Infinities and NaN have all bits of the exponent.
+    const FourBits special = magnitude >= 0x0f800000u ? FourBits{} + 0x7f800000u : FourBits{};
     const Four value = (Four)magnitude * 0x1p112f;
     return (Four)((FourBits)value | special | (bits & 0x8000u) << 16);
   };
