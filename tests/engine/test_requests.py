@@ -117,6 +117,33 @@ def test_samples_share_their_prompt_and_draw_by_themselves(checkpoint: Path) -> 
     assert most_pages == 6 + 4 * 1  # 220 tokens: six whole pages are shared, the last is not
 
 
+@pytest.mark.parametrize("sampling", [GREEDY, _core.Sampling(temperature=1.0, seed=3)])
+@pytest.mark.parametrize("kv_cache_dtype", ["auto", "int8"])
+def test_sixteen_together_answer_as_one_by_one(
+    checkpoint: Path, sampling: _core.Sampling, kv_cache_dtype: str
+) -> None:
+    prompts = [random_ids(n, VOCAB, seed=n) for n in (1, 2, 31, 32, 33, 60, 100, 127, 128, 129)]
+    prompts += [random_ids(n, VOCAB, seed=n) for n in (150, 256, 257, 300, 500, 700)]
+    alone = open_engine(checkpoint, prefix_cache=False, kv_cache_dtype=kv_cache_dtype)
+    expected = [tokens_of(ask(alone, ids, 40, sampling)) for ids in prompts]
+    engine = open_engine(
+        checkpoint, max_batch=16, speculation=True, kv_cache_dtype=kv_cache_dtype, threads=2
+    )
+    for _ in range(2):  # the second time after prefix hits
+        requests = [engine.submit(ids, sampling, 40) for ids in prompts]
+        events = run(engine)
+        assert [tokens_of(events[r]) for r in requests] == expected
+
+
+def test_samples_of_an_int8_cache_copy_its_pages(checkpoint: Path) -> None:
+    options: dict[str, Any] = {"kv_cache_dtype": "int8", "prefix_cache": False}
+    ids, sampling = random_ids(50, VOCAB), _core.Sampling(temperature=1.0, seed=7)
+    alone = tokens_of(ask(open_engine(checkpoint, **options), ids, 20, sampling))
+    engine = open_engine(checkpoint, max_batch=4, **options)
+    first = engine.submit(ids, sampling, 20, n=4)
+    assert tokens_of(run(engine)[first]) == alone
+
+
 def test_more_samples_than_places(checkpoint: Path) -> None:
     engine = open_engine(checkpoint, max_batch=2)
     sampling = _core.Sampling(temperature=1.0, seed=7)
