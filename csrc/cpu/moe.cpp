@@ -12,7 +12,7 @@ namespace {
 // fixed-point ones.
 constexpr int64_t kGateUpRows = 2 * kFixedGroup * kFixedBlockSize;
 constexpr int64_t kDownRows = 32;
-constexpr int kTileTokens = 32;
+constexpr int kTileTokens = 64;
 
 // The k largest logits, ties to the lower index, and the softmax over them.
 void TopExperts(const float* logits, int64_t experts, int64_t k, int32_t* chosen, float* weights) {

@@ -89,8 +89,8 @@ inline int32_t BlockStart(const float* values, int32_t offset) {
   }
   const __m128 pairs = _mm_hadd_ps(low, high);  // low, low, high, high
   const __m128i sums = _mm_cvtps_epi32(_mm_hadd_ps(pairs, pairs));
-  const __m128i starts = _mm_mullo_epi16(_mm_packs_epi32(sums, sums),
-                                         _mm_set1_epi16(static_cast<int16_t>(-offset)));
+  const __m128i starts =
+      _mm_mullo_epi16(_mm_packs_epi32(sums, sums), _mm_set1_epi16(static_cast<int16_t>(-offset)));
   return _mm_cvtsi128_si32(starts);
 }
 

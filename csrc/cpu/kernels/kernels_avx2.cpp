@@ -12,7 +12,7 @@
 #include "cpu/kernels/elementwise.inl"
 #include "cpu/kernels/matmul.inl"
 #include "cpu/kernels/matmul_fixed_avx2.inl"
-#include "cpu/kernels/matmul_few_avx2.inl"
+#include "cpu/kernels/matmul_fixed_few_avx2.inl"
 #include "cpu/kernels/peak_avx2.inl"
 #include "cpu/kernels/quantize.inl"
 

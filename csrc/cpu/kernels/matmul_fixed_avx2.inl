@@ -1,15 +1,17 @@
 // x · Wᵀ of integers with AVX2: eight rows side by side, a block's products added up exactly in
-// 32-bit lanes, blocks added in order as floats. The results are the same bits as matmul_fixed.inl's.
+// 32-bit lanes, blocks added in order as floats. The results are the same bits as
+// matmul_fixed.inl's.
 //
-// A decoded block is a register for each word of columns, see fixed_avx2.h: lane r holds row r's
-// weights next to each other, as the dot instruction takes them; x's word is broadcast. For a few
-// tokens weights are used as they are decoded, for more a tile of them is decoded once for all.
+// Sixteen rows make a tile, which is decoded once and multiplied by all tokens: a register for each
+// word of columns, see fixed_avx2.h, whose lane r holds row r's weights next to each other, as the
+// dot instructions take them; x's word is broadcast. For one token or two see
+// matmul_fixed_few_avx2.inl.
 
 namespace motet {
 namespace {
 
 constexpr int kLanes = 8;         // rows in a register
-constexpr int kScaleBlocks = 8;   // scales are laid out for so many blocks at once
+constexpr int kScaleBlocks = 8;   // whose scales are laid out at once
 constexpr int kTileGroups = 2;    // times kLanes rows make a tile
 constexpr int kTileBlocks = 8;    // decoded at once: 8 KiB, stay in the first-level cache
 constexpr int kTileTokens = 128;  // running sums: 8 KiB
@@ -105,8 +107,8 @@ class RowGroup {
     }
   }
 
-  // Eight short runs of bytes, which hardware prefetchers do not follow: the rows `groups` on, which
-  // lie behind these, are asked for in order instead, a part for each block.
+  // Eight short runs of bytes, which hardware prefetchers do not follow: the rows `groups` on,
+  // which lie behind these, are asked for in order instead, a part for each block.
   void Prefetch(int groups, int64_t block, int blocks) const {
     const uint8_t* next = data_ + kLanes * (groups * stride_ + block * kBlockBytes);
     for (int i = 0; i < blocks * kLanes * kBlockBytes; i += 64) {
@@ -168,11 +170,14 @@ inline __m256 AddBlock(__m256 products, float x_scale, __m256 w_scale, __m256 su
 }
 
 void StoreLanes(const FixedMatmulArgs& a, int64_t row0, int token, __m256 sum) {
+  const int64_t rows = a.row_end - row0;  // the last group of a tile may lie past the end
+  float* out = a.out + token * a.out_stride + row0 - a.row_begin;
+  if (rows >= kLanes) {
+    if (a.bias) sum = _mm256_add_ps(sum, LoadBf16(a.bias + row0));
+    return _mm256_storeu_ps(out, sum);
+  }
   alignas(32) float values[kLanes];
   _mm256_store_ps(values, sum);
-  // The last group of a tile may lie past the end.
-  const int64_t rows = a.row_end - row0 < kLanes ? a.row_end - row0 : kLanes;
-  float* out = a.out + token * a.out_stride + row0 - a.row_begin;
   for (int64_t r = 0; r < rows; ++r) {
     out[r] = a.bias ? values[r] + Bf16ToFloat(a.bias[row0 + r]) : values[r];
   }
@@ -194,8 +199,7 @@ class FixedTile {
       w.LoadScales(block0, scales_[g]);
       for (int b = 0; b < n; ++b) {
         w.Prefetch(kTileGroups, block0 + b, 1);
-        w.Decode(block0 + b, scales_[g][b],
-                 [&](int p, __m256i word) { decoded_[b][p][g] = word; });
+        w.Decode(block0 + b, scales_[g][b], [&](int p, __m256i word) { decoded_[b][p][g] = word; });
       }
     }
   }

@@ -17,8 +17,7 @@ inline __m256i AddFours(__m256i ab, __m256i cd) {
   return _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
 }
 
-// One row's weights of as many blocks as two registers of codes, or of bf16, hold; sums of eight
-// rows' products.
+// As many blocks of one row as a register of codes, or two of bf16, hold.
 template <WeightFormat Format, class Integer>
 struct FewBlocks;
 
@@ -43,8 +42,7 @@ struct FewBlocks<WeightFormat::kBf16, int16_t> {
   static void Decode(const uint8_t* at, float inverse_scale, __m256i* words) {
     const __m256 inverse = _mm256_set1_ps(inverse_scale);
     for (int i = 0; i < 2; ++i) {
-      words[i] =
-          DecodeBf16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at) + i), inverse);
+      words[i] = DecodeBf16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at) + i), inverse);
     }
   }
   static void Finish(__m256i rows0, __m256i rows4, __m256i* sums) {
@@ -59,9 +57,8 @@ inline __m256i DotOfWords(const __m256i* words, const __m256i* x) {
   __m256i sums = _mm256_setzero_si256();
   for (int i = 0; i < Registers; ++i) {
     const __m256i of_x = _mm256_loadu_si256(x + i);
-    sums = sizeof(Integer) == 2
-               ? _mm256_add_epi32(sums, _mm256_madd_epi16(words[i], of_x))
-               : _mm256_add_epi16(sums, _mm256_maddubs_epi16(words[i], of_x));
+    sums = sizeof(Integer) == 2 ? _mm256_add_epi32(sums, _mm256_madd_epi16(words[i], of_x))
+                                : _mm256_add_epi16(sums, _mm256_maddubs_epi16(words[i], of_x));
   }
   return sizeof(Integer) == 2 ? sums : _mm256_madd_epi16(sums, _mm256_set1_epi16(1));
 }
