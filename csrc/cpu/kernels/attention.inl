@@ -24,6 +24,8 @@ inline void AddProducts(const float (*x)[kHeadLanes], const Element* rows, const
     __builtin_prefetch(next + i * stride, 0, 3);
     Vec row[Vecs];
     for (int r = 0; r < Vecs; ++r) row[r] = LoadElement(rows + i * stride + 8 * r);
+    // Unrolled early, or GCC leaves sums that are pairs of registers in memory.
+#pragma GCC unroll 8
     for (int h = 0; h < Heads; ++h) {
       const Vec factor = Set(x[i][h]);
       for (int r = 0; r < Vecs; ++r) sums[h][r] = MulAdd(factor, row[r], sums[h][r]);

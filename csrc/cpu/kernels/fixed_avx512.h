@@ -38,21 +38,6 @@ inline int FixedIndex(int k) {
          of_eight / kShifts<Integer>;
 }
 
-// Writes a block's integers in their order: `block` of the group at `group`.
-template <class Integer>
-inline void StoreBlock(const float* values, WeightFormat, int block, Integer* group) {
-  for (int i = 0; i < kFixedBlockSize; ++i) {
-    group[FixedIndex<Integer>(block * kFixedBlockSize + i)] = static_cast<Integer>(values[i]);
-  }
-}
-
-// What a block's sum of bytes starts from.
-inline int32_t BlockStart(const float* values, int32_t offset) {
-  int32_t sum = 0;
-  for (int i = 0; i < kFixedBlockSize; ++i) sum += static_cast<int32_t>(values[i]);
-  return -offset * sum;
-}
-
 // The integers of a row's block: WordIndex(0, j, i) from here.
 template <class Integer>
 inline const Integer* BlockOf(const Integer* row, int64_t block) {

@@ -22,21 +22,6 @@ int FixedIndex(int i) {
   return (group * 2 + column % 2) * kFixedBlockSize + block * 16 + column / 2;
 }
 
-// Writes a block's integers in their order: `block` of the group at `group`.
-template <class Integer>
-void StoreBlock(const float* values, WeightFormat, int block, Integer* group) {
-  for (int i = 0; i < kFixedBlockSize; ++i) {
-    group[FixedIndex<Integer>(block * kFixedBlockSize + i)] = static_cast<Integer>(values[i]);
-  }
-}
-
-// What a block's sum of bytes starts from.
-int32_t BlockStart(const float* values, int32_t offset) {
-  int32_t sum = 0;
-  for (int i = 0; i < kFixedBlockSize; ++i) sum += static_cast<int32_t>(values[i]);
-  return -offset * sum;
-}
-
 // One row's group as integers.
 template <class Integer>
 struct FixedWeights {

@@ -11,6 +11,7 @@
 // The kernels are written against the headers above.
 #include "cpu/kernels/attention_avx512.inl"
 #include "cpu/kernels/elementwise.inl"
+#include "cpu/kernels/fixed_store.inl"
 #include "cpu/kernels/matmul.inl"
 #include "cpu/kernels/matmul_fixed_avx512.inl"
 #include "cpu/kernels/peak_avx512.inl"

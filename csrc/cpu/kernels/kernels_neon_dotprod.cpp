@@ -10,6 +10,7 @@
 // The kernels are written against the header above.
 #include "cpu/kernels/attention.inl"
 #include "cpu/kernels/elementwise.inl"
+#include "cpu/kernels/fixed_store.inl"
 #include "cpu/kernels/matmul.inl"
 #include "cpu/kernels/matmul_fixed.inl"
 #include "cpu/kernels/peak.inl"
@@ -21,10 +22,13 @@
 namespace motet {
 
 const KernelTable* NeonDotprodKernels() {
-  static constexpr KernelTable kTable = {
-      "neon_dotprod",  Matmul, MatmulFixedDot, QuantizeFixedSplit,  MatmulInt8Dot,    QuantizeInt8,
-      RmsNorm,         Rope,   Swiglu,         Attention<uint16_t>, Attention<float>, PeakSplitDots,
-      PeakDots<int8_t>};
+  static constexpr KernelTable kTable = {"neon_dotprod",   Matmul,
+                                         MatmulFixedDot,   QuantizeFixedSplit,
+                                         MatmulInt8Dot,    QuantizeInt8,
+                                         RmsNorm,          Rope,
+                                         Swiglu,           Attention<uint16_t>,
+                                         Attention<float>, Attention<int8_t>,
+                                         PeakSplitDots,    PeakDots<int8_t>};
   return &kTable;
 }
 

@@ -10,6 +10,7 @@
 // The kernels are written against the header above.
 #include "cpu/kernels/attention.inl"
 #include "cpu/kernels/elementwise.inl"
+#include "cpu/kernels/fixed_store.inl"
 #include "cpu/kernels/matmul.inl"
 #include "cpu/kernels/matmul_fixed.inl"
 #include "cpu/kernels/peak.inl"

@@ -83,23 +83,17 @@ struct QuadBlock {
 };
 
 inline QuadBlock DecodeQuad(const uint8_t* const* rows, int64_t block) {
-  uint32x4_t r[4];
+  float32x4_t words[4];  // moved only
   for (int i = 0; i < 4; ++i) {
-    r[i] = vreinterpretq_u32_u8(vld1q_u8(rows[i] + block * kMxfp4BlockBytes));
+    words[i] = vreinterpretq_f32_u8(vld1q_u8(rows[i] + block * kMxfp4BlockBytes));
   }
-  const auto join = [](uint32x4_t a, uint32x4_t b, bool upper) {
-    const uint64x2_t c = vreinterpretq_u64_u32(a), d = vreinterpretq_u64_u32(b);
-    return vreinterpretq_u8_u64(upper ? vzip2q_u64(c, d) : vzip1q_u64(c, d));
-  };
-  const uint32x4_t even01 = vtrn1q_u32(r[0], r[1]), odd01 = vtrn2q_u32(r[0], r[1]);
-  const uint32x4_t even23 = vtrn1q_u32(r[2], r[3]), odd23 = vtrn2q_u32(r[2], r[3]);
-  const uint8x16_t codes[4] = {join(even01, even23, false), join(odd01, odd23, false),
-                               join(even01, even23, true), join(odd01, odd23, true)};
+  Transpose(words);
   const int8x16_t table = OffsetCodes();
   QuadBlock w;
   for (int j = 0; j < 4; ++j) {
-    w.words[0][j] = vqtbl1q_s8(table, vandq_u8(codes[j], vdupq_n_u8(15)));
-    w.words[1][j] = vqtbl1q_s8(table, vshrq_n_u8(codes[j], 4));
+    const uint8x16_t codes = vreinterpretq_u8_f32(words[j]);
+    w.words[0][j] = vqtbl1q_s8(table, vandq_u8(codes, vdupq_n_u8(15)));
+    w.words[1][j] = vqtbl1q_s8(table, vshrq_n_u8(codes, 4));
   }
   return w;
 }

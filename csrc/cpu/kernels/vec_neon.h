@@ -31,6 +31,10 @@ inline Vec FromF16(uint16x8_t bits) {
   return {vcvt_f32_f16(vget_low_f16(halves)), vcvt_high_f32_f16(halves)};
 }
 inline Vec LoadF16(const uint16_t* p) { return FromF16(vld1q_u16(p)); }
+inline Vec LoadInt8(const int8_t* p) {
+  const int16x8_t words = vmovl_s8(vld1_s8(p));
+  return {vcvtq_f32_s32(vmovl_s16(vget_low_s16(words))), vcvtq_f32_s32(vmovl_high_s16(words))};
+}
 inline Vec Add(Vec a, Vec b) { return {vaddq_f32(a.low, b.low), vaddq_f32(a.high, b.high)}; }
 inline Vec Sub(Vec a, Vec b) { return {vsubq_f32(a.low, b.low), vsubq_f32(a.high, b.high)}; }
 inline Vec Mul(Vec a, Vec b) { return {vmulq_f32(a.low, b.low), vmulq_f32(a.high, b.high)}; }
@@ -46,6 +50,38 @@ inline float32x4_t Scale2(float32x4_t a, float32x4_t n) {
   return vmulq_f32(a, vreinterpretq_f32_s32(vshlq_n_s32(exponent, 23)));
 }
 inline Vec Scale2(Vec a, Vec n) { return {Scale2(a.low, n.low), Scale2(a.high, n.high)}; }
+
+// Heads by vectors whose sums attention keeps in registers.
+constexpr int kTileHeads = 8, kTileVecs = 1;
+
+// Lane i of vector j becomes lane j of vector i.
+inline void Transpose(float32x4_t (&a)[4]) {
+  const auto join = [](float32x4_t x, float32x4_t y, bool upper) {
+    const float64x2_t c = vreinterpretq_f64_f32(x), d = vreinterpretq_f64_f32(y);
+    return vreinterpretq_f32_f64(upper ? vzip2q_f64(c, d) : vzip1q_f64(c, d));
+  };
+  const float32x4_t even01 = vtrn1q_f32(a[0], a[1]), odd01 = vtrn2q_f32(a[0], a[1]);
+  const float32x4_t even23 = vtrn1q_f32(a[2], a[3]), odd23 = vtrn2q_f32(a[2], a[3]);
+  a[0] = join(even01, even23, false);
+  a[1] = join(odd01, odd23, false);
+  a[2] = join(even01, even23, true);
+  a[3] = join(odd01, odd23, true);
+}
+inline void Transpose(Vec (&a)[8]) {
+  float32x4_t low[2][4], high[2][4];
+  for (int i = 0; i < 8; ++i) {
+    low[i / 4][i % 4] = a[i].low;
+    high[i / 4][i % 4] = a[i].high;
+  }
+  for (int i = 0; i < 2; ++i) {
+    Transpose(low[i]);
+    Transpose(high[i]);
+  }
+  for (int i = 0; i < 4; ++i) {
+    a[i] = {low[0][i], low[1][i]};
+    a[i + 4] = {high[0][i], high[1][i]};
+  }
+}
 
 inline float ReduceAdd(Vec a) {
   const float32x4_t four = vaddq_f32(a.low, a.high);
