@@ -1,17 +1,15 @@
-// The engine, its configuration and its events.
+// The engine.
 #include "engine/engine.h"
-
-#include <unistd.h>
 
 #include <pybind11/functional.h>
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <iterator>
 #include <mutex>
-#include <optional>
 #include <string>
 #include <utility>
 
@@ -41,24 +39,6 @@ KvDtype ParseKvDtype(const std::string& name) {
   if (name == "int8") return KvDtype::kInt8;
   throw InvalidRequestError("kv_cache_dtype",
                             "kv_cache_dtype: expected 'auto' or 'int8', found '" + name + "'");
-}
-
-const char* FinishName(Finish finish) {
-  switch (finish) {
-    case Finish::kStop:
-      return "stop";
-    case Finish::kLength:
-      return "length";
-    case Finish::kCancelled:
-      return "cancelled";
-    case Finish::kTimeout:
-      return "timeout";
-    case Finish::kError:
-      return "error";
-    case Finish::kNone:
-      break;
-  }
-  return nullptr;
 }
 
 std::vector<int32_t> TokenVector(const Ids& ids) {
@@ -241,41 +221,6 @@ class PyEngine {
   std::vector<Event> held_;
 };
 
-py::dict HistogramDict(const Histogram& histogram) {
-  py::list buckets;
-  int64_t count = 0;
-  for (size_t i = 0; i <= Histogram::kBounds.size(); ++i) {
-    count += histogram.count(i);
-    buckets.append(
-        py::make_tuple(i < Histogram::kBounds.size() ? Histogram::kBounds[i] : kNever, count));
-  }
-  using namespace py::literals;
-  return py::dict("buckets"_a = buckets, "sum"_a = histogram.sum(), "count"_a = count);
-}
-
-py::dict MetricsDict(const Metrics& m) {
-  using namespace py::literals;
-  py::dict finished;
-  for (int i = 1; i < kNumFinishes; ++i) {
-    finished[FinishName(static_cast<Finish>(i))] = m.requests_finished[i];
-  }
-  return py::dict(
-      "requests_submitted"_a = m.requests_submitted, "requests_finished"_a = finished,
-      "requests_running"_a = m.requests_running, "requests_waiting"_a = m.requests_waiting,
-      "prompt_tokens"_a = m.prompt_tokens, "cached_tokens"_a = m.cached_tokens,
-      "generated_tokens"_a = m.generated_tokens, "computed_tokens"_a = m.computed_tokens,
-      "steps"_a = m.steps, "pauses"_a = m.pauses, "draft_tokens"_a = m.draft_tokens,
-      "accepted_draft_tokens"_a = m.accepted_draft_tokens, "full_pages"_a = m.full_pages,
-      "sliding_pages"_a = m.sliding_pages, "full_pages_used"_a = m.full_pages_used,
-      "sliding_pages_used"_a = m.sliding_pages_used, "full_pages_kept"_a = m.full_pages_kept,
-      "sliding_pages_kept"_a = m.sliding_pages_kept,
-      "step_seconds"_a = HistogramDict(m.step_seconds),
-      "queue_seconds"_a = HistogramDict(m.queue_seconds),
-      "prefill_seconds"_a = HistogramDict(m.prefill_seconds),
-      "first_token_seconds"_a = HistogramDict(m.first_token_seconds),
-      "inter_token_seconds"_a = HistogramDict(m.inter_token_seconds));
-}
-
 py::dict MemoryDict(const Engine& engine) {
   using namespace py::literals;
   const Metrics m = engine.metrics();
@@ -298,60 +243,10 @@ std::unique_ptr<PyEngine> MakeEngine(const ModelConfig& config, py::dict tensors
       progress);
 }
 
-ModelConfig MakeConfig(int64_t num_layers, int64_t hidden_size, int64_t intermediate_size,
-                       int64_t num_heads, int64_t num_kv_heads, int64_t head_dim,
-                       int64_t vocab_size, int64_t num_experts, int64_t experts_per_token,
-                       int64_t sliding_window, std::vector<bool> layer_is_sliding,
-                       double rms_norm_eps, double swiglu_limit, int64_t max_position_embeddings,
-                       double rope_theta, double rope_factor, double rope_beta_fast,
-                       double rope_beta_slow, int64_t rope_original_max_position,
-                       bool rope_truncate, bool experts_mxfp4) {
-  ModelConfig config{num_layers,
-                     hidden_size,
-                     intermediate_size,
-                     num_heads,
-                     num_kv_heads,
-                     head_dim,
-                     vocab_size,
-                     num_experts,
-                     experts_per_token,
-                     sliding_window,
-                     layer_is_sliding,
-                     rms_norm_eps,
-                     swiglu_limit,
-                     max_position_embeddings,
-                     rope_theta,
-                     rope_factor,
-                     rope_beta_fast,
-                     rope_beta_slow,
-                     rope_original_max_position,
-                     rope_truncate,
-                     experts_mxfp4};
-  config.Validate();
-  return config;
-}
-
-std::vector<std::tuple<std::string, std::string, py::tuple>> Slots(const ModelConfig& config) {
-  std::vector<std::tuple<std::string, std::string, py::tuple>> slots;
-  for (const WeightSlot& slot : WeightSlots(config)) {
-    slots.emplace_back(slot.name, DTypeName(slot.dtype), py::tuple(py::cast(slot.shape)));
-  }
-  return slots;
-}
-
 }  // namespace
 
 void BindEngine(py::module_& m) {
   using namespace py::literals;
-  py::class_<ModelConfig>(m, "ModelConfig")
-      .def(py::init(&MakeConfig), py::kw_only(), "num_layers"_a, "hidden_size"_a,
-           "intermediate_size"_a, "num_heads"_a, "num_kv_heads"_a, "head_dim"_a, "vocab_size"_a,
-           "num_experts"_a, "experts_per_token"_a, "sliding_window"_a, "layer_is_sliding"_a,
-           "rms_norm_eps"_a, "swiglu_limit"_a, "max_position_embeddings"_a, "rope_theta"_a,
-           "rope_factor"_a, "rope_beta_fast"_a, "rope_beta_slow"_a, "rope_original_max_position"_a,
-           "rope_truncate"_a, "experts_mxfp4"_a);
-  m.def("weight_slots", &Slots, "config"_a,
-        "(name, dtype 'BF16' | 'U8', shape) of every tensor of the model, as published.");
   m.def("peak_read_rate", &PeakReadRate, "threads"_a, py::call_guard<py::gil_scoped_release>(),
         "Bytes a second that so many threads together read from memory, measured.");
   m.def(
@@ -376,25 +271,6 @@ void BindEngine(py::module_& m) {
       },
       "config"_a, "precision"_a, "max_context"_a, "max_batch"_a, "kv_cache_dtype"_a = "auto",
       "Bytes of the smallest cache in which one request can fill `max_context`.");
-  py::class_<Event>(m, "Event")
-      .def_readonly("request", &Event::request)
-      .def_readonly("token", &Event::token)
-      .def_readonly("position", &Event::position)
-      .def_readonly("logprob", &Event::logprob)
-      .def_readonly("is_prompt", &Event::is_prompt)
-      .def_property_readonly("top",
-                             [](const Event& e) {
-                               std::vector<std::pair<int32_t, float>> top;
-                               for (const TopLogprob& t : e.top)
-                                 top.emplace_back(t.token, t.logprob);
-                               return top;
-                             })
-      .def_property_readonly("finish", [](const Event& e) { return FinishName(e.finish); })
-      .def_readonly("time", &Event::time)
-      .def_readonly("submitted", &Event::submitted)
-      .def_readonly("started", &Event::started)
-      .def_readonly("cached_tokens", &Event::cached_tokens)
-      .def_readonly("error", &Event::error);
   py::class_<PyEngine>(m, "Engine")
       .def(py::init(&MakeEngine), "config"_a, "tensors"_a, py::kw_only(), "precision"_a = "exact",
            "max_context"_a, "kv_cache_bytes"_a, "threads"_a, "max_batch"_a = 1,

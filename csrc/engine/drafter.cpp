@@ -9,7 +9,8 @@ namespace {
 constexpr int64_t kLongestMatch = 3, kShortestMatch = 2;  // tokens
 constexpr int64_t kMaxRest = 64;  // steps between tries where proposals keep failing
 constexpr int64_t kMaxFailures = 6;
-constexpr double kLearning = 0.2;  // share of a new observation in the acceptance
+constexpr int64_t kDoubtfulFailures = 3;
+constexpr double kLearning = 0.1;  // share of a new observation in the acceptance
 constexpr double kMaxAcceptance = 0.95;
 
 // The index after the last occurrence in `text` of the n tokens `tail`, -1 if there is none with a
@@ -25,30 +26,34 @@ int64_t AfterLast(std::span<const int32_t> text, const int32_t* tail, int64_t n)
 
 }  // namespace
 
-bool Drafter::Locate(const Sequence& sequence) {
-  const std::vector<int32_t>& tokens = sequence.tokens;
-  const int64_t length = sequence.length();
-  // Where the last proposal came from, if what was drawn is what stands there.
-  const bool was_in_prediction = in_prediction_;
-  const std::vector<int32_t>& text = in_prediction_ ? prediction_ : tokens;
-  const bool ends = next_ < 0 || next_ >= static_cast<int64_t>(text.size());
-  if (!ends && next_ > 0 && text[next_ - 1] == tokens.back()) return true;
-  for (int64_t n = kLongestMatch; n >= kShortestMatch; --n) {
-    if (n > length) continue;
-    const int32_t* tail = tokens.data() + length - n;
-    int64_t found = AfterLast(prediction_, tail, n);
-    in_prediction_ = found >= 0;
-    if (found < 0) found = AfterLast({tokens.data(), static_cast<size_t>(length)}, tail, n);
-    if (found >= 0) {
-      next_ = found;
-      return true;
-    }
+// After the last occurrence of the tokens' end in `text`, the longer match first.
+int64_t Drafter::Follow(std::span<const int32_t> text, const Sequence& sequence) {
+  for (int64_t n = std::min(kLongestMatch, sequence.length()); n >= kShortestMatch; --n) {
+    const int64_t found = AfterLast(text, sequence.tokens.data() + sequence.length() - n, n);
+    if (found >= 0) return found;
   }
-  // A prediction starts where the answer does, and one wrong token need not end it.
-  if (prediction_.empty()) return false;
-  in_prediction_ = true;
-  if (next_ < 0 || !was_in_prediction) next_ = length - sequence.n_prompt;
-  return next_ < static_cast<int64_t>(prediction_.size());
+  return -1;
+}
+
+bool Drafter::Locate(const Sequence& sequence) {
+  const auto has_next = [&](const std::vector<int32_t>& text) {
+    return next_ >= 0 && next_ < static_cast<int64_t>(text.size());
+  };
+  // Where the last proposal came from, if what was drawn is what stands there.
+  const std::vector<int32_t>& text = in_prediction_ ? prediction_ : sequence.tokens;
+  if (has_next(text) && next_ > 0 && text[next_ - 1] == sequence.tokens.back()) return true;
+  const auto go_to = [&](int64_t found, bool in_prediction) {
+    if (found < 0) return false;
+    next_ = found;
+    in_prediction_ = in_prediction;
+    return true;
+  };
+  if (go_to(Follow(prediction_, sequence), true)) return true;
+  // One wrong token need not end a prediction.
+  if (in_prediction_ && has_next(prediction_) && failures_ < kDoubtfulFailures) return true;
+  if (go_to(Follow(sequence.tokens, sequence), false)) return true;
+  // A prediction starts where the answer does.
+  return go_to(sequence.length() - sequence.n_prompt, true) && has_next(prediction_);
 }
 
 // A proposed token pays as long as it brings more tokens a second than the step has without it.
@@ -96,7 +101,7 @@ void Drafter::Observe(int64_t proposed, int64_t accepted) {
   }
   acceptance_ = std::min(acceptance_, kMaxAcceptance);
   failures_ = accepted > 0 ? 0 : std::min(failures_ + 1, kMaxFailures);
-  rest_ = failures_ < 2 ? 0 : std::min(int64_t{1} << failures_, kMaxRest);
+  rest_ = failures_ < kDoubtfulFailures ? 0 : std::min(int64_t{1} << failures_, kMaxRest);
 }
 
 }  // namespace motet

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "sched/sequence.h"
@@ -28,6 +29,7 @@ class Drafter {
  private:
   // Sets next_ to where the next token may be found; false if nowhere.
   bool Locate(const Sequence& sequence);
+  static int64_t Follow(std::span<const int32_t> text, const Sequence& sequence);
   int64_t Worthwhile(const StepCost& cost, int64_t step_tokens) const;
 
   std::vector<int32_t> prediction_;
