@@ -297,7 +297,6 @@ void BindEngine(py::module_& m) {
       .def("metrics", [](const PyEngine& self) { return MetricsDict(self.engine().metrics()); })
       .def("memory", [](const PyEngine& self) { return MemoryDict(self.engine()); })
       .def("audit", [](const PyEngine& self) { self.engine().Audit(); })
-      .def_property_readonly("queued", [](const PyEngine& self) { return self.engine().queued(); })
       .def_property_readonly("idle", &PyEngine::Idle)
       .def_property_readonly(
           "isa", [](const PyEngine& self) { return self.engine().backend().kernels().name; })

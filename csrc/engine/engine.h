@@ -74,8 +74,6 @@ class Engine {
   // Whether nothing is queued or running. A step of a long prompt has no events, so their absence
   // does not tell. Waits for a step in progress.
   bool idle();
-  // Requests that have not started yet, as of the last step, and those handed in since.
-  int64_t queued() const;
   Metrics metrics() const;  // as of the last step
   // Throws std::logic_error if the pages' accounts do not agree.
   void Audit();

@@ -274,11 +274,6 @@ bool Engine::idle() {
   return requests_.empty() && inbox_.submitted.empty() && events_.empty();
 }
 
-int64_t Engine::queued() const {
-  const std::lock_guard lock(inbox_mutex_);
-  return metrics_.requests_waiting + static_cast<int64_t>(inbox_.submitted.size());
-}
-
 Metrics Engine::metrics() const {
   const std::lock_guard lock(inbox_mutex_);
   return metrics_;
