@@ -34,7 +34,8 @@ class Generation:
     ) -> None:
         """Submits the request; it has as many samples as there are assemblers."""
         submitted = time.perf_counter()
-        prompt_logprobs: list[TokenLogprob | None] = [None] * len(job.prompt_ids)
+        wanted = job.params.prompt_logprobs is not None
+        prompt_logprobs: list[TokenLogprob | None] = [None] * len(job.prompt_ids) if wanted else []
         self._runner = runner
         self._job = job
         self._samples = [

@@ -131,17 +131,19 @@ def test_cancellations_at_random_moments_lose_no_page() -> None:
 
 
 def test_memory_stays_within_the_plan() -> None:
-    """A thousand requests of random lengths; more than the pages hold at once."""
-    before = resident_bytes()
-    llm = LLM(max_batch=16, threads=1, kv_cache_bytes=256 << 20, max_context=8192)
-    planned = llm.info.memory
+    """A thousand requests of random lengths fill the cache; their prompts are the caller's."""
     rng = np.random.default_rng(0)
     prompts = [rng.integers(0, 250, int(n)).tolist() for n in rng.integers(1, 3000, 1000)]
+    with LLM() as llm:  # what Python and its packages take once
+        llm.generate("a", max_tokens=1)
+    before = resident_bytes()
+    llm = LLM(max_batch=16, threads=1, kv_cache_bytes=512 << 20, max_context=65536)
+    planned = llm.info.memory
     results = llm.generate(prompts, max_tokens=20, ignore_eos=True)
     assert all(len(result.token_ids) == 20 for result in results)
     grown = resident_bytes() - before
     print(f"planned {planned}, grew {grown / 1e6:.1f} MB")
-    assert grown <= 1.05 * sum(planned.values())
+    assert 0.95 * sum(planned.values()) <= grown <= 1.05 * sum(planned.values())
     wait_until_idle(llm)
     llm._requests.loaded.runner.engine.audit()
     llm.close()
