@@ -48,6 +48,12 @@ class OutOfMemoryError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// A device that is not there or does not do what it should.
+class DeviceError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
 // An engine that can't be used any more.
 class ModelClosedError : public std::runtime_error {
  public:

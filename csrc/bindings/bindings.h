@@ -12,6 +12,7 @@ void BindConfig(pybind11::module_& m);
 void BindEvents(pybind11::module_& m);
 void BindEngine(pybind11::module_& m);
 void BindOps(pybind11::module_& m);
+void BindCudaOps(pybind11::module_& m);
 void BindSched(pybind11::module_& m);
 void BindSampling(pybind11::module_& m);
 

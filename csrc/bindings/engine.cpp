@@ -17,6 +17,7 @@
 #include "bindings/bindings.h"
 #include "cpu/isa.h"
 #include "cpu/peaks.h"
+#include "cuda/device.h"
 #include "engine/engine_thread.h"
 
 namespace py = pybind11;
@@ -307,6 +308,19 @@ void BindEngine(py::module_& m) {
     for (const auto& [name, present] : CpuFeatures()) features[py::str(name)] = present;
     return features;
   });
+  m.def(
+      "cuda_devices",
+      [] {
+        py::list devices;
+        for (const auto& d : cuda::Devices()) {
+          devices.append(py::dict("name"_a = d.name,
+                                  "compute_capability"_a = py::make_tuple(d.major, d.minor),
+                                  "multiprocessors"_a = d.multiprocessors, "memory"_a = d.memory,
+                                  "l2_bytes"_a = d.l2_bytes));
+        }
+        return devices;
+      },
+      "Properties of each GPU; none where the core was built without CUDA or finds no driver.");
   m.def("isas", [] {
     std::vector<std::string> names;
     for (const KernelTable* table : RunnableKernels()) names.emplace_back(table->name);

@@ -33,6 +33,8 @@ void BindErrors() {
             py::dict("n_prompt"_a = e.n_prompt(), "n_ctx"_a = e.n_ctx()));
     } catch (const OutOfMemoryError& e) {
       Raise("OutOfMemoryError", e.what());
+    } catch (const DeviceError& e) {
+      Raise("DeviceError", e.what());
     } catch (const ModelClosedError& e) {
       Raise("ModelClosedError", e.what());
     } catch (const std::bad_alloc&) {

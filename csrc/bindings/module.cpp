@@ -8,5 +8,6 @@ PYBIND11_MODULE(_core, m) {
   motet::BindEvents(m);
   motet::BindEngine(m);
   motet::BindOps(m);
+  motet::BindCudaOps(m);
   motet::BindSched(m);
 }

@@ -94,6 +94,10 @@ class OutOfMemoryError(MotetError, MemoryError):
     """What was asked for does not fit into memory; the message says what would."""
 
 
+class DeviceError(MotetError, RuntimeError):
+    """A device that is not there, is too old, or has failed; the message says which and why."""
+
+
 class ModelClosedError(MotetError, RuntimeError):
     """The model was used after `close()`, or in a child of the process that loaded it."""
 

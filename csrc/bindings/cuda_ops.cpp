@@ -1,0 +1,19 @@
+// CUDA's kernels on numpy arrays, for tests: _core.cuda_ops, which is there only where the backend
+// is built.
+#include "bindings/cuda_ops.h"
+
+#include "bindings/bindings.h"
+
+namespace motet {
+
+void BindCudaOps(pybind11::module_& m) {
+  pybind11::module_ ops = m.def_submodule("cuda_ops");
+#ifdef MOTET_CUDA_EMULATED
+  ops.attr("emulated") = true;
+#else
+  ops.attr("emulated") = false;
+#endif
+  BindCudaNorm(ops);
+}
+
+}  // namespace motet

@@ -1,0 +1,7 @@
+#include "bindings/bindings.h"
+
+namespace motet {
+
+void BindCudaOps(pybind11::module_&) {}
+
+}  // namespace motet

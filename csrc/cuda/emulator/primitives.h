@@ -1,0 +1,186 @@
+// primitives.h on the CPU; primitives_ptx.h says what each does.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <cstring>
+
+#include "base/bf16.h"
+#include "cuda/emulator/cuda_runtime.h"
+#include "cuda/emulator/f16.h"
+
+namespace motet::cuda {
+
+inline void WaitForInputs() {}
+inline void LetNextStart() {}
+
+namespace emulated {
+
+inline int Lane() { return static_cast<int>(threadIdx.x % 32); }
+
+template <class T>
+struct Exchange {
+  T value;
+  int source;
+  T result;
+  static void Combine(void* const* lanes) {
+    for (int i = 0; i < 32; ++i) {
+      auto* self = static_cast<Exchange*>(lanes[i]);
+      self->result = static_cast<Exchange*>(lanes[self->source])->value;
+    }
+  }
+};
+
+template <class T>
+T ExchangeWith(T value, int source, const char* what) {
+  Exchange<T> operands{value, source, {}};
+  emulator::Meet(what, &operands, Exchange<T>::Combine);
+  return operands.result;
+}
+
+using ToFloat = float (*)(uint16_t);
+
+struct Mma {
+  float* d;
+  const uint32_t* a;
+  uint32_t b[2];
+  ToFloat convert;
+
+  static void Combine(void* const* lanes) {
+    float a[16][16], b[16][8];
+    const ToFloat convert = static_cast<Mma*>(lanes[0])->convert;
+    for (int lane = 0; lane < 32; ++lane) {
+      const auto& o = *static_cast<Mma*>(lanes[lane]);
+      const int g = lane / 4, t = lane % 4;
+      for (int half = 0; half < 2; ++half) {
+        for (int i = 0; i < 4; ++i) {
+          a[g + i % 2 * 8][2 * t + half + i / 2 * 8] =
+              convert(static_cast<uint16_t>(o.a[i] >> (16 * half)));
+        }
+        for (int i = 0; i < 2; ++i) {
+          b[2 * t + half + 8 * i][g] = convert(static_cast<uint16_t>(o.b[i] >> (16 * half)));
+        }
+      }
+    }
+    for (int lane = 0; lane < 32; ++lane) {
+      const auto& o = *static_cast<Mma*>(lanes[lane]);
+      const int g = lane / 4, t = lane % 4;
+      for (int i = 0; i < 4; ++i) {
+        double sum = o.d[i];
+        for (int k = 0; k < 16; ++k) {
+          sum += static_cast<double>(a[g + i / 2 * 8][k]) * b[k][2 * t + i % 2];
+        }
+        o.d[i] = static_cast<float>(sum);
+      }
+    }
+  }
+};
+
+}  // namespace emulated
+
+inline void SyncWarp() {
+  emulator::Meet("SyncWarp", nullptr, [](void* const*) {});
+}
+template <class T>
+T ShuffleXor(T value, int mask) {
+  return emulated::ExchangeWith(value, emulated::Lane() ^ mask, "ShuffleXor");
+}
+template <class T>
+T Shuffle(T value, int lane) {
+  return emulated::ExchangeWith(value, lane & 31, "Shuffle");
+}
+template <class T>
+T ShuffleUp(T value, int distance) {
+  const int lane = emulated::Lane();
+  return emulated::ExchangeWith(value, lane < distance ? lane : lane - distance, "ShuffleUp");
+}
+inline uint32_t Ballot(bool predicate) {
+  struct Operands {
+    bool predicate;
+    uint32_t result;
+  } operands{predicate, 0};
+  emulator::Meet("Ballot", &operands, [](void* const* lanes) {
+    uint32_t all = 0;
+    for (int i = 0; i < 32; ++i) {
+      all |= uint32_t{static_cast<Operands*>(lanes[i])->predicate} << i;
+    }
+    for (int i = 0; i < 32; ++i) static_cast<Operands*>(lanes[i])->result = all;
+  });
+  return operands.result;
+}
+
+inline void MmaF16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  emulated::Mma operands{d, a, {b0, b1}, F16ToFloat};
+  emulator::Meet("MmaF16", &operands, emulated::Mma::Combine);
+}
+inline void MmaBf16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  emulated::Mma operands{d, a, {b0, b1}, Bf16ToFloat};
+  emulator::Meet("MmaBf16", &operands, emulated::Mma::Combine);
+}
+
+template <bool Transposed>
+void LoadMatrices(uint32_t (&r)[4], const void* row) {
+  struct Operands {
+    const void* row;
+    uint32_t* r;
+  } operands{row, r};
+  emulator::Meet(
+      Transposed ? "LoadMatrices<true>" : "LoadMatrices<false>", &operands, [](void* const* lanes) {
+        for (int lane = 0; lane < 32; ++lane) {
+          const int g = lane / 4, t = lane % 4;
+          for (int m = 0; m < 4; ++m) {
+            uint16_t pair[2];
+            for (int half = 0; half < 2; ++half) {
+              const int i = Transposed ? 2 * t + half : g;
+              const int column = Transposed ? g : 2 * t + half;
+              const auto* from =
+                  static_cast<const uint16_t*>(static_cast<Operands*>(lanes[8 * m + i])->row);
+              pair[half] = from[column];
+            }
+            std::memcpy(&static_cast<Operands*>(lanes[lane])->r[m], pair, 4);
+          }
+        }
+      });
+}
+
+inline void CopyAsync16(void* shared, const void* global, bool valid = true) {
+  emulator::QueueCopy(shared, global, 16, valid ? 16 : 0);
+}
+inline void CopyCommit() { emulator::CommitCopies(); }
+template <int kGroupsLeft>
+void CopyWait() {
+  emulator::WaitCopies(kGroupsLeft);
+}
+
+inline char* SharedMemory() { return emulator::SharedBytes(); }
+
+inline uint4 LoadOnce(const uint4* p) { return *p; }
+
+inline uint32_t PackF16(float low, float high) {
+  return FloatToF16Inf(low) | uint32_t{FloatToF16Inf(high)} << 16;
+}
+inline uint32_t PackBf16(float low, float high) {
+  return FloatToBf16(low) | uint32_t{FloatToBf16(high)} << 16;
+}
+inline float2 UnpackF16(uint32_t pair) {
+  return {F16ToFloat(static_cast<uint16_t>(pair)), F16ToFloat(static_cast<uint16_t>(pair >> 16))};
+}
+inline uint32_t MultiplyF16(uint32_t a, uint32_t b) {
+  const float2 x = UnpackF16(a), y = UnpackF16(b);
+  return PackF16(x.x * y.x, x.y * y.y);
+}
+inline uint32_t BytePermute(uint32_t a, uint32_t b, uint32_t selector) {
+  const uint64_t bytes = uint64_t{b} << 32 | a;
+  uint32_t result = 0;
+  for (int i = 0; i < 4; ++i) {
+    const uint32_t s = selector >> (4 * i);
+    const auto byte = static_cast<uint8_t>(bytes >> (8 * (s & 7)));
+    const uint8_t value = s & 8 ? (byte & 0x80 ? 0xFF : 0) : byte;
+    result |= uint32_t{value} << (8 * i);
+  }
+  return result;
+}
+inline float BitsToFloat(uint32_t bits) { return std::bit_cast<float>(bits); }
+inline uint32_t FloatToBits(float x) { return std::bit_cast<uint32_t>(x); }
+
+}  // namespace motet::cuda

@@ -1,0 +1,63 @@
+// How kernels are started. Only .cu files and the emulator's host code include it.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <utility>
+
+#include "cuda/check.h"
+
+namespace motet::cuda {
+
+struct LaunchShape {
+  dim3 grid;
+  int threads;
+  int64_t shared_bytes = 0;  // dynamic
+};
+
+#ifdef MOTET_CUDA_EMULATED
+
+template <class... Params, class... Args>
+void Launch(void (*kernel)(Params...), const LaunchShape& shape, cudaStream_t stream,
+            Args... args) {
+  emulator::Enqueue(stream, [=] {
+    emulator::Run(shape.grid, dim3(shape.threads), static_cast<size_t>(shape.shared_bytes),
+                  [=] { kernel(Params(args)...); });
+  });
+}
+
+#else
+
+// Programmatic dependent launch (compute capability 9.0): a kernel's blocks may start while the one
+// before it in the stream ends. So every kernel begins with WaitForInputs() in all of its threads,
+// and only what it reads before that must be constant. (CUDA C++ Programming Guide, "Programmatic
+// Dependent Launch and Synchronization")
+bool StartsEarly();  // whether the current device can
+
+template <class... Params, class... Args>
+void Launch(void (*kernel)(Params...), const LaunchShape& shape, cudaStream_t stream,
+            Args&&... args) {
+  constexpr int64_t kAlwaysAllowed = 48 << 10;
+  if (shape.shared_bytes > kAlwaysAllowed) {
+    Check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                               cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(shape.shared_bytes)),
+          "shared memory of a kernel");
+  }
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = shape.grid;
+  config.blockDim = dim3(shape.threads);
+  config.dynamicSmemBytes = static_cast<size_t>(shape.shared_bytes);
+  config.stream = stream;
+  config.attrs = &attribute;
+  config.numAttrs = StartsEarly() ? 1 : 0;
+  Check(cudaLaunchKernelEx(&config, kernel, Params(std::forward<Args>(args))...), "kernel launch");
+}
+
+#endif
+
+}  // namespace motet::cuda

@@ -1,0 +1,130 @@
+#include "cuda/memory.h"
+
+#include <string>
+
+#include "base/error.h"
+#include "cuda/check.h"
+
+namespace motet::cuda {
+namespace {
+
+cudaStream_t Handle(Stream stream) { return static_cast<cudaStream_t>(stream); }
+
+[[noreturn]] void ThrowOutOfMemory(int64_t bytes, const char* what, const char* where) {
+  throw OutOfMemoryError("the device refused " + std::to_string(bytes) + " bytes of " + where +
+                         " for " + what);
+}
+
+}  // namespace
+
+void Check(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return;
+  cudaGetLastError();  // so that it is not reported again where nothing is wrong
+  const std::string message = std::string(what) + ": " + cudaGetErrorString(error);
+  if (error == cudaErrorMemoryAllocation) throw OutOfMemoryError(message);
+  throw DeviceError(message);
+}
+
+DeviceMemory::DeviceMemory(int64_t bytes, const char* what) : bytes_(bytes) {
+  if (bytes == 0) return;
+  const cudaError_t error = cudaMalloc(&data_, static_cast<size_t>(bytes));
+  if (error == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    ThrowOutOfMemory(bytes, what, "its memory");
+  }
+  Check(error, what);
+}
+
+DeviceMemory::~DeviceMemory() { cudaFree(data_); }
+
+PinnedMemory::PinnedMemory(int64_t bytes, const char* what) : bytes_(bytes) {
+  if (bytes == 0) return;
+  const cudaError_t error = cudaMallocHost(&data_, static_cast<size_t>(bytes));
+  if (error == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    ThrowOutOfMemory(bytes, what, "pinned host memory");
+  }
+  Check(error, what);
+}
+
+PinnedMemory::~PinnedMemory() { cudaFreeHost(data_); }
+
+void CopyToDevice(void* device, const void* host, int64_t bytes, Stream stream) {
+  Check(cudaMemcpyAsync(device, host, static_cast<size_t>(bytes), cudaMemcpyHostToDevice,
+                        Handle(stream)),
+        "copy to the device");
+}
+
+void CopyToHost(void* host, const void* device, int64_t bytes, Stream stream) {
+  Check(cudaMemcpyAsync(host, device, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost,
+                        Handle(stream)),
+        "copy from the device");
+}
+
+void Fill(void* device, int byte, int64_t bytes, Stream stream) {
+  Check(cudaMemsetAsync(device, byte, static_cast<size_t>(bytes), Handle(stream)), "fill");
+}
+
+void Synchronize(Stream stream) {
+  Check(cudaStreamSynchronize(Handle(stream)), "waiting for the device");
+}
+
+OwnedStream::OwnedStream() {
+  cudaStream_t stream;
+  Check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "a stream");
+  stream_ = stream;
+}
+
+OwnedStream::~OwnedStream() { cudaStreamDestroy(Handle(stream_)); }
+
+Event::Event() {
+  cudaEvent_t event;
+  Check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming | cudaEventBlockingSync),
+        "an event");
+  event_ = event;
+}
+
+Event::~Event() { cudaEventDestroy(static_cast<cudaEvent_t>(event_)); }
+
+void Event::Record(Stream stream) {
+  Check(cudaEventRecord(static_cast<cudaEvent_t>(event_), Handle(stream)), "an event");
+}
+
+void Event::Wait() {
+  Check(cudaEventSynchronize(static_cast<cudaEvent_t>(event_)), "waiting for the device");
+}
+
+Graph::~Graph() {
+  if (executable_) cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(executable_));
+}
+
+void Graph::Begin(Stream stream) {
+  Check(cudaStreamBeginCapture(Handle(stream), cudaStreamCaptureModeThreadLocal), "a graph");
+}
+
+Graph Graph::End(Stream stream) {
+  cudaGraph_t graph;
+  Check(cudaStreamEndCapture(Handle(stream), &graph), "a graph");
+  cudaGraphExec_t executable;
+  const cudaError_t error = cudaGraphInstantiate(&executable, graph, 0);
+  cudaGraphDestroy(graph);
+  Check(error, "a graph");
+  Graph result;
+  result.executable_ = executable;
+  return result;
+}
+
+void Graph::Abandon(Stream stream) {
+  cudaGraph_t graph = nullptr;
+  if (cudaStreamEndCapture(Handle(stream), &graph) == cudaSuccess && graph) {
+    cudaGraphDestroy(graph);
+  }
+  cudaGetLastError();
+}
+
+void Graph::Launch(Stream stream) const {
+  Check(cudaGraphLaunch(static_cast<cudaGraphExec_t>(executable_), Handle(stream)),
+        "launching a graph");
+}
+
+}  // namespace motet::cuda

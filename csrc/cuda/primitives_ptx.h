@@ -1,0 +1,138 @@
+// primitives.h on the GPU. Where there is a choice it is sm_80's, which later ones have too.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+namespace motet::cuda {
+
+// Programmatic dependent launch; see launch.h.
+__device__ __forceinline__ void WaitForInputs() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+// The next kernel of the stream may start its blocks; it waits for the end of this one all the
+// same.
+__device__ __forceinline__ void LetNextStart() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
+// Collectives of whole warps.
+__device__ __forceinline__ void SyncWarp() { __syncwarp(); }
+template <class T>
+__device__ __forceinline__ T ShuffleXor(T value, int mask) {
+  return __shfl_xor_sync(0xFFFFFFFFu, value, mask);
+}
+template <class T>
+__device__ __forceinline__ T Shuffle(T value, int lane) {
+  return __shfl_sync(0xFFFFFFFFu, value, lane);
+}
+template <class T>
+__device__ __forceinline__ T ShuffleUp(T value,
+                                       int distance) {  // lanes below `distance`: their own
+  return __shfl_up_sync(0xFFFFFFFFu, value, distance);
+}
+__device__ __forceinline__ uint32_t Ballot(bool predicate) {
+  return __ballot_sync(0xFFFFFFFFu, predicate);
+}
+
+// d[16, 8] += a[16, 16] b[16, 8], sums in float (m16n8k16, row.col). Lane = 4 g + t holds
+//   a: rows g and g + 8 of columns 2t, 2t+1 (a[0], a[1]) and 2t+8, 2t+9 (a[2], a[3])
+//   b: rows 2t, 2t+1 (b0) and 2t+8, 2t+9 (b1) of column g
+//   d: columns 2t, 2t+1 of row g (d[0], d[1]) and of row g + 8 (d[2], d[3])
+__device__ __forceinline__ void MmaF16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0,
+                                       uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+__device__ __forceinline__ void MmaBf16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0,
+                                        uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
+      "{%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// Four 8x8 matrices of 16-bit elements from shared memory: lane i gives the address of row i % 8 of
+// matrix i / 8, 16 bytes; it gets elements 2t, 2t+1 of row g of each, or with Transposed, of the
+// transposed one.
+template <bool Transposed>
+__device__ __forceinline__ void LoadMatrices(uint32_t (&r)[4], const void* row) {
+  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
+  if constexpr (Transposed) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(address)
+                 : "memory");
+  } else {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(address)
+                 : "memory");
+  }
+}
+
+// 16 bytes of global memory to shared memory, zeros if not valid. Arrives at the latest when
+// CopyWait<n> has returned and all but the last n groups committed are waited for.
+__device__ __forceinline__ void CopyAsync16(void* shared, const void* global, bool valid = true) {
+  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(global),
+               "r"(valid ? 16 : 0)
+               : "memory");
+}
+__device__ __forceinline__ void CopyCommit() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+template <int kGroupsLeft>
+__device__ __forceinline__ void CopyWait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kGroupsLeft) : "memory");
+}
+
+__device__ __forceinline__ char* SharedMemory() {
+  extern __shared__ __align__(128) char motet_shared[];
+  return motet_shared;
+}
+
+// Weights are read once: past the first-level cache.
+__device__ __forceinline__ uint4 LoadOnce(const uint4* p) {
+  uint4 v;
+  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(p));
+  return v;
+}
+
+// Two 16-bit floats in a word, the first in the low half; round to nearest, ties to even.
+__device__ __forceinline__ uint32_t PackF16(float low, float high) {
+  const __half2 pair = __floats2half2_rn(low, high);
+  return *reinterpret_cast<const uint32_t*>(&pair);
+}
+__device__ __forceinline__ uint32_t PackBf16(float low, float high) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+  return *reinterpret_cast<const uint32_t*>(&pair);
+}
+__device__ __forceinline__ float2 UnpackF16(uint32_t pair) {
+  return __half22float2(*reinterpret_cast<const __half2*>(&pair));
+}
+__device__ __forceinline__ uint32_t MultiplyF16(uint32_t a, uint32_t b) {  // both halves
+  const __half2 product =
+      __hmul2(*reinterpret_cast<const __half2*>(&a), *reinterpret_cast<const __half2*>(&b));
+  return *reinterpret_cast<const uint32_t*>(&product);
+}
+__device__ __forceinline__ uint32_t BytePermute(uint32_t a, uint32_t b, uint32_t selector) {
+  return __byte_perm(a, b, selector);
+}
+__device__ __forceinline__ float BitsToFloat(uint32_t bits) { return __uint_as_float(bits); }
+__device__ __forceinline__ uint32_t FloatToBits(float x) { return __float_as_uint(x); }
+
+}  // namespace motet::cuda
