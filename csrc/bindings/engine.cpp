@@ -66,9 +66,11 @@ TensorView View(const std::string& name, const py::array& array) {
           array.data()};
 }
 
-TensorMap Views(const py::dict& tensors) {
+// None stands for tensors that a GPU makes up.
+TensorMap Views(const ModelConfig& config, const py::object& tensors) {
+  if (tensors.is_none()) return ShapesOnly(config);
   TensorMap views;
-  for (const auto& [name, array] : tensors) {
+  for (const auto& [name, array] : tensors.cast<py::dict>()) {
     const auto key = name.cast<std::string>();
     views.emplace(key, View(key, py::cast<py::array>(array)));
   }
@@ -102,10 +104,10 @@ std::shared_ptr<void> Kept(py::object object) {
 // `start`, by its callers otherwise.
 class PyEngine {
  public:
-  PyEngine(const ModelConfig& config, py::dict tensors, const EngineOptions& options,
+  PyEngine(const ModelConfig& config, py::object tensors, const EngineOptions& options,
            const std::function<void(double)>& progress)
       : tensors_(std::move(tensors)) {
-    const TensorMap views = Views(tensors_);
+    const TensorMap views = Views(config, tensors_);
     const py::gil_scoped_release release;  // weights are read meanwhile, which takes a while
     engine_ = std::make_unique<Engine>(config, views, options, progress);
   }
@@ -215,7 +217,7 @@ class PyEngine {
   }
 
   pid_t owner_ = getpid();
-  py::dict tensors_;
+  py::object tensors_;
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<EngineThread> thread_;
   std::mutex held_mutex_;
@@ -231,17 +233,30 @@ py::dict MemoryDict(const Engine& engine) {
                   "pages_in_use"_a = m.full_pages_used + m.sliding_pages_used);
 }
 
-std::unique_ptr<PyEngine> MakeEngine(const ModelConfig& config, py::dict tensors,
+EngineOptions Options(int device, const std::string& precision, int64_t max_context,
+                      int64_t max_batch, const std::string& kv_cache_dtype) {
+  EngineOptions options;
+  options.device = device;
+  options.precision = ParsePrecision(precision);
+  options.kv_dtype = ParseKvDtype(kv_cache_dtype);
+  options.max_context = max_context;
+  options.max_batch = max_batch;
+  return options;
+}
+
+std::unique_ptr<PyEngine> MakeEngine(const ModelConfig& config, py::object tensors, int device,
                                      const std::string& precision, int64_t max_context,
                                      int64_t kv_cache_bytes, int threads, int64_t max_batch,
                                      bool prefix_cache, bool speculation, double target_itl,
                                      const std::string& kv_cache_dtype,
                                      const std::function<void(double)>& progress) {
-  return std::make_unique<PyEngine>(
-      config, std::move(tensors),
-      EngineOptions{ParsePrecision(precision), max_context, max_batch, kv_cache_bytes, threads,
-                    prefix_cache, speculation, target_itl, ParseKvDtype(kv_cache_dtype)},
-      progress);
+  EngineOptions options = Options(device, precision, max_context, max_batch, kv_cache_dtype);
+  options.kv_cache_bytes = kv_cache_bytes;
+  options.threads = threads;
+  options.prefix_cache = prefix_cache;
+  options.speculation = speculation;
+  options.target_itl = target_itl;
+  return std::make_unique<PyEngine>(config, std::move(tensors), options, progress);
 }
 
 }  // namespace
@@ -262,21 +277,28 @@ void BindEngine(py::module_& m) {
   m.def(
       "kv_cache_bytes",
       [](const ModelConfig& config, const std::string& precision, int64_t max_context,
-         int64_t max_batch, const std::string& kv_cache_dtype) {
-        EngineOptions options;
-        options.precision = ParsePrecision(precision);
-        options.kv_dtype = ParseKvDtype(kv_cache_dtype);
-        options.max_context = max_context;
-        options.max_batch = max_batch;
-        return Engine::MinimalCacheBytes(config, options);
+         int64_t max_batch, const std::string& kv_cache_dtype, int device) {
+        return Engine::MinimalCacheBytes(
+            config, Options(device, precision, max_context, max_batch, kv_cache_dtype));
       },
       "config"_a, "precision"_a, "max_context"_a, "max_batch"_a, "kv_cache_dtype"_a = "auto",
+      "device"_a = kCpu,
       "Bytes of the smallest cache in which one request can fill `max_context`.");
+  m.def(
+      "cuda_memory",
+      [](const ModelConfig& config, int device, int64_t max_context, int64_t max_batch) {
+        const CudaMemoryPlan plan =
+            Engine::DeviceMemory(config, Options(device, "exact", max_context, max_batch, "auto"));
+        return py::dict("weights"_a = plan.weights, "workspace"_a = plan.workspace,
+                        "free"_a = plan.free, "total"_a = plan.total);
+      },
+      "config"_a, "device"_a, "max_context"_a, "max_batch"_a,
+      "Bytes that a model's weights and workspace take of a GPU, and what it has.");
   py::class_<PyEngine>(m, "Engine")
-      .def(py::init(&MakeEngine), "config"_a, "tensors"_a, py::kw_only(), "precision"_a = "exact",
-           "max_context"_a, "kv_cache_bytes"_a, "threads"_a, "max_batch"_a = 1,
-           "prefix_cache"_a = true, "speculation"_a = false, "target_itl"_a = 0.0,
-           "kv_cache_dtype"_a = "auto", "progress"_a = py::none())
+      .def(py::init(&MakeEngine), "config"_a, "tensors"_a, py::kw_only(), "device"_a = kCpu,
+           "precision"_a = "exact", "max_context"_a, "kv_cache_bytes"_a, "threads"_a,
+           "max_batch"_a = 1, "prefix_cache"_a = true, "speculation"_a = false,
+           "target_itl"_a = 0.0, "kv_cache_dtype"_a = "auto", "progress"_a = py::none())
       .def("submit", &PyEngine::Submit, "ids"_a, "sampling"_a, "max_new_tokens"_a, py::kw_only(),
            "n"_a = 1, "cache_salt"_a = 0, "timeout"_a = kNever, "window"_a = 0,
            "prediction"_a = Ids(0))
@@ -299,10 +321,10 @@ void BindEngine(py::module_& m) {
       .def("memory", [](const PyEngine& self) { return MemoryDict(self.engine()); })
       .def("audit", [](const PyEngine& self) { self.engine().Audit(); })
       .def_property_readonly("idle", &PyEngine::Idle)
-      .def_property_readonly(
-          "isa", [](const PyEngine& self) { return self.engine().backend().kernels().name; })
-      .def_property_readonly(
-          "threads", [](const PyEngine& self) { return self.engine().backend().threads(); });
+      .def_property_readonly("isa",
+                             [](const PyEngine& self) { return self.engine().device().kernels(); })
+      .def_property_readonly("threads",
+                             [](const PyEngine& self) { return self.engine().device().threads(); });
   m.def("cpu_features", [] {
     py::dict features;
     for (const auto& [name, present] : CpuFeatures()) features[py::str(name)] = present;

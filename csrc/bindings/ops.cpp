@@ -129,7 +129,7 @@ class Int8Weights {
   explicit Int8Weights(const Bits& weight) {
     Expect(weight.ndim() == 2, "weight [rows, cols]");
     matrix_ = {WeightFormat::kInt8, nullptr, nullptr, weight.shape(0), weight.shape(1)};
-    memory_ = LargeBuffer(matrix_.DataBytes() + matrix_.ScaleBytes());
+    memory_ = LargeBuffer(matrix_.DataBytes() + matrix_.ScaleBytes(), "weights");
     matrix_.data = memory_.data();
     matrix_.scales = memory_.data() + matrix_.DataBytes();
     const int64_t blocks = matrix_.ScaleCols();

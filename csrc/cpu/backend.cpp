@@ -19,10 +19,12 @@ int64_t Tasks(int64_t rows) { return (rows + kTaskRows - 1) / kTaskRows; }
 }  // namespace
 
 CpuBackend::CpuBackend(const ModelConfig& config, Precision precision, KvDtype kv_dtype,
-                       int threads, int64_t max_tokens)
+                       int threads, int64_t max_tokens, int64_t max_logit_rows)
     : config_(config),
       precision_(precision),
       kv_dtype_(ResolveKvDtype(kv_dtype, precision)),
+      rope_(MakeRopeTable(config)),
+      ws_(config, max_tokens, max_logit_rows),
       kernels_(SelectKernels()),
       matmul_fixed_(precision == Precision::kInt8 ? kernels_.matmul_int8 : kernels_.matmul_fixed),
       quantize_(precision == Precision::kInt8 ? kernels_.quantize_int8 : kernels_.quantize_fixed),
@@ -38,8 +40,12 @@ CpuBackend::CpuBackend(const ModelConfig& config, Precision precision, KvDtype k
   used_experts_.reserve(config.num_experts);
 }
 
+std::span<const float> CpuBackend::Logits(int row) const {
+  return {ws_.logits.data() + row * config_.vocab_size, static_cast<size_t>(config_.vocab_size)};
+}
+
 int64_t CpuBackend::bytes() const {
-  return fixed_inputs_.bytes() + fixed_activations_.bytes() +
+  return ws_.bytes() + fixed_inputs_.bytes() + fixed_activations_.bytes() +
          static_cast<int64_t>(activations_.size() * sizeof(float)) + dense_.size();
 }
 
@@ -79,11 +85,12 @@ void CpuBackend::Norm(const float* x, Bf16Vector weight, float* out) {
 
 void CpuBackend::CopyPages(const CopyPagesArgs& args) {
   const int64_t bytes = KvPageBytes(config_, kv_dtype_);
-  for (int64_t i = 0; i < args.num_copies; ++i) {
-    const auto [from, to] = args.copies[i];
-    for (void* cache : {args.cache.keys, args.cache.values}) {
-      std::memcpy(static_cast<char*>(cache) + to * bytes, static_cast<char*>(cache) + from * bytes,
-                  static_cast<size_t>(bytes));
+  for (const LayerCache& layer : args.layers) {
+    for (const auto [from, to] : layer.window ? args.sliding : args.full) {
+      for (void* cache : {layer.keys, layer.values}) {
+        std::memcpy(static_cast<char*>(cache) + to * bytes,
+                    static_cast<char*>(cache) + from * bytes, static_cast<size_t>(bytes));
+      }
     }
   }
 }
@@ -93,7 +100,7 @@ void CpuBackend::Embed(const EmbedArgs& args) {
   const auto* table = reinterpret_cast<const uint16_t*>(args.embedding.data);
   for (int t = 0; t < args.tokens.num_tokens; ++t) {
     const uint16_t* row = table + args.tokens.ids[t] * hidden;
-    for (int64_t i = 0; i < hidden; ++i) args.x[t * hidden + i] = Bf16ToFloat(row[i]);
+    for (int64_t i = 0; i < hidden; ++i) ws_.x[t * hidden + i] = Bf16ToFloat(row[i]);
   }
 }
 
@@ -102,14 +109,13 @@ void CpuBackend::Rotary(const RotaryArgs& args) {
   pool_.ParallelFor(args.tokens.num_tokens, [&](int64_t t) {
     for (int64_t i = 0; i < half; ++i) {
       // In double: a float angle at position 100000 is already off by 0.01.
-      const double angle = args.tokens.positions[t] * args.table->frequencies[i];
-      args.cos[t * half + i] = static_cast<float>(std::cos(angle) * args.table->scale);
-      args.sin[t * half + i] = static_cast<float>(std::sin(angle) * args.table->scale);
+      const double angle = args.tokens.positions[t] * rope_.frequencies[i];
+      ws_.cos[t * half + i] = static_cast<float>(std::cos(angle) * rope_.scale);
+      ws_.sin[t * half + i] = static_cast<float>(std::sin(angle) * rope_.scale);
     }
   });
 }
 
-// Writes one token's key and value into its page.
 void CpuBackend::Append(const QkvArgs& args, int64_t token) {
   const int64_t dim = config_.head_dim, heads = config_.num_kv_heads;
   const int64_t head_bytes = KvHeadBytes(dim, kv_dtype_);
@@ -119,7 +125,7 @@ void CpuBackend::Append(const QkvArgs& args, int64_t token) {
                             position / kPageTokens];
   for (int64_t h = 0; h < heads; ++h) {
     const int64_t at = (page * heads + h) * head_bytes, row = (token * heads + h) * dim;
-    AppendKv(kv_dtype_, {args.k + row, args.v + row, dim, position % kPageTokens,
+    AppendKv(kv_dtype_, {ws_.k.data() + row, ws_.v.data() + row, dim, position % kPageTokens,
                          static_cast<char*>(args.cache.keys) + at,
                          static_cast<char*>(args.cache.values) + at});
   }
@@ -129,17 +135,17 @@ void CpuBackend::Qkv(const QkvArgs& args) {
   const LayerWeights& w = *args.layer;
   const int tokens = args.tokens.num_tokens;
   const int64_t hidden = config_.hidden_size, dim = config_.head_dim;
+  float *q = ws_.q.data(), *k = ws_.k.data(), *v = ws_.v.data();
   pool_.ParallelFor(tokens, [&](int64_t t) {
-    Norm(args.x + t * hidden, w.input_norm, args.normed + t * hidden);
+    Norm(ws_.x.data() + t * hidden, w.input_norm, ws_.normed.data() + t * hidden);
   });
-  Matmuls(
-      {{w.q_proj, w.q_bias, args.q}, {w.k_proj, w.k_bias, args.k}, {w.v_proj, w.v_bias, args.v}},
-      args.normed, tokens);
+  Matmuls({{w.q_proj, w.q_bias, q}, {w.k_proj, w.k_bias, k}, {w.v_proj, w.v_bias, v}},
+          ws_.normed.data(), tokens);
   pool_.ParallelFor(tokens, [&](int64_t t) {
-    const float* cos = args.cos + t * dim / 2;
-    const float* sin = args.sin + t * dim / 2;
-    kernels_.rope({args.q + t * config_.QuerySize(), cos, sin, config_.num_heads, dim});
-    kernels_.rope({args.k + t * config_.KvSize(), cos, sin, config_.num_kv_heads, dim});
+    const float* cos = ws_.cos.data() + t * dim / 2;
+    const float* sin = ws_.sin.data() + t * dim / 2;
+    kernels_.rope({q + t * config_.QuerySize(), cos, sin, config_.num_heads, dim});
+    kernels_.rope({k + t * config_.KvSize(), cos, sin, config_.num_kv_heads, dim});
     Append(args, t);
   });
 }
@@ -159,27 +165,27 @@ void CpuBackend::Attention(const AttentionOpArgs& args) {
     const int64_t first =
         args.cache.window ? std::max(last - args.cache.window + 1, int64_t{0}) : 0;
     const int64_t at = (t * kv_heads + h) * group * dim;
-    attention({args.q + at, static_cast<const char*>(args.cache.keys) + h * head_bytes,
+    attention({ws_.q.data() + at, static_cast<const char*>(args.cache.keys) + h * head_bytes,
                static_cast<const char*>(args.cache.values) + h * head_bytes, page_bytes,
                args.cache.page_table + args.tokens.slots[t] * args.cache.pages_per_sequence, first,
-               last, args.sinks + h * group, group, dim, 1.0f / std::sqrt(static_cast<float>(dim)),
-               args.out + at});
+               last, args.layer->sinks + h * group, group, dim,
+               1.0f / std::sqrt(static_cast<float>(dim)), ws_.attention.data() + at});
   });
 }
 
 void CpuBackend::OutProj(const OutProjArgs& args) {
   const int64_t hidden = config_.hidden_size;
-  Matmuls({{args.layer->o_proj, args.layer->o_bias, args.projected}}, args.in,
+  Matmuls({{args.layer->o_proj, args.layer->o_bias, ws_.projected.data()}}, ws_.attention.data(),
           args.tokens.num_tokens);
-  for (int64_t i = 0; i < args.tokens.num_tokens * hidden; ++i) args.x[i] += args.projected[i];
+  for (int64_t i = 0; i < args.tokens.num_tokens * hidden; ++i) ws_.x[i] += ws_.projected[i];
 }
 
 void CpuBackend::LmHead(const LmHeadArgs& args) {
   const int64_t hidden = config_.hidden_size;
   for (int i = 0; i < args.num_rows; ++i) {
-    Norm(args.x + args.rows[i] * hidden, args.norm, args.normed + i * hidden);
+    Norm(ws_.x.data() + args.rows[i] * hidden, args.norm, ws_.normed.data() + i * hidden);
   }
-  Matmuls({{args.weight, nullptr, args.logits}}, args.normed, args.num_rows);
+  Matmuls({{args.weight, nullptr, ws_.logits.data()}}, ws_.normed.data(), args.num_rows);
 }
 
 }  // namespace motet

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "cpu/kernels/kernels.h"
 #include "cpu/large_buffer.h"
 #include "cpu/thread_pool.h"
+#include "cpu/workspace.h"
 #include "model/config.h"
 #include "ops/ops.h"
 
@@ -40,9 +42,9 @@ class FixedBuffer {
 
 class CpuBackend {
  public:
-  // `max_tokens` is the most tokens that an op will be given.
+  // Ops will be given at most so many tokens and rows of logits.
   CpuBackend(const ModelConfig& config, Precision precision, KvDtype kv_dtype, int threads,
-             int64_t max_tokens);
+             int64_t max_tokens, int64_t max_logit_rows);
 
   // Makes what the weights' products need beforehand and keeps it; `weights` refer to it from then
   // on. Throws CheckpointError for weights that are not finite.
@@ -58,7 +60,9 @@ class CpuBackend {
   void Moe(const MoeArgs& args);
   void LmHead(const LmHeadArgs& args);
 
-  int64_t bytes() const;  // of scratch memory and of what Prepare keeps
+  // Of the last LmHead, [vocab].
+  std::span<const float> Logits(int row) const;
+  int64_t bytes() const;  // of the workspace and of what Prepare keeps
   const KernelTable& kernels() const { return kernels_; }
   int threads() const { return pool_.size(); }
 
@@ -78,6 +82,7 @@ class CpuBackend {
   // Calls body(expert, first pair, pairs, first row) for each tile of each expert in use.
   template <class Body>
   void ForExpertTiles(int64_t rows, int64_t tile_rows, const Body& body);
+  // Writes one token's key and value into its page.
   void Append(const QkvArgs& args, int64_t token);
   // The expert activations [pairs, intermediate] of rows [row, row_end) of gate and up.
   void GateUp(const MoeArgs& args, int64_t expert, int64_t pair0, int64_t pairs, int64_t row,
@@ -93,6 +98,8 @@ class CpuBackend {
   ModelConfig config_;
   Precision precision_;
   KvDtype kv_dtype_;  // not kAuto
+  RopeTable rope_;
+  Workspace ws_;
   const KernelTable& kernels_;
   void (*const matmul_fixed_)(const FixedMatmulArgs&);  // the precision's
   void (*const quantize_)(const QuantizeArgs&);

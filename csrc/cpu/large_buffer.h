@@ -1,5 +1,4 @@
-// Memory for weights: zeros, aligned to and advised to use huge pages, whose fewer translations let
-// a core read faster.
+// Memory from the system, zeros, which it backs when it is first written.
 #pragma once
 
 #include <sys/mman.h>
@@ -14,17 +13,23 @@ namespace motet {
 
 class LargeBuffer {
  public:
+  // Huge pages have fewer translations, which lets a core read faster; they are backed as a whole.
+  enum class Pages { kHuge, kSmall };
+
   LargeBuffer() = default;
-  explicit LargeBuffer(int64_t size) : size_(size) {
+  // `what` is for the message of the OutOfMemoryError that it throws.
+  LargeBuffer(int64_t size, const char* what, Pages pages = Pages::kHuge) : size_(size) {
     if (size == 0) return;
     void* memory = mmap(nullptr, static_cast<size_t>(size), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) {
-      throw OutOfMemoryError("the system refused " + std::to_string(size) + " bytes for weights");
+      throw OutOfMemoryError("the system refused " + std::to_string(size) + " bytes for " + what);
     }
     data_ = static_cast<uint8_t*>(memory);
 #ifdef MADV_HUGEPAGE
-    madvise(memory, static_cast<size_t>(size), MADV_HUGEPAGE);  // a wish: failing costs nothing
+    if (pages == Pages::kHuge) {  // a wish: failing costs nothing
+      madvise(memory, static_cast<size_t>(size), MADV_HUGEPAGE);
+    }
 #endif
   }
   ~LargeBuffer() {

@@ -39,12 +39,12 @@ void CpuBackend::Route(const RouteArgs& args) {
   const int64_t k = config_.experts_per_token;
   const WeightMatrix& w = args.layer->router;
   pool_.ParallelFor(args.tokens.num_tokens, [&](int64_t t) {
-    float* normed = args.normed + t * hidden;
-    float* logits = args.logits + t * experts;
-    Norm(args.x + t * hidden, args.layer->post_attention_norm, normed);
+    float* normed = ws_.normed.data() + t * hidden;
+    float* logits = ws_.router_logits.data() + t * experts;
+    Norm(ws_.x.data() + t * hidden, args.layer->post_attention_norm, normed);
     kernels_.matmul(
         {w, args.layer->router_bias, 0, experts, 1, normed, hidden, nullptr, logits, experts});
-    TopExperts(logits, experts, k, args.experts + t * k, args.weights + t * k);
+    TopExperts(logits, experts, k, ws_.experts.data() + t * k, ws_.expert_weights.data() + t * k);
   });
 }
 
@@ -52,7 +52,7 @@ void CpuBackend::GroupByExpert(const MoeArgs& args) {
   const int64_t k = config_.experts_per_token;
   const int64_t pairs = args.tokens.num_tokens * k;
   std::fill(expert_begin_.begin(), expert_begin_.end(), 0);
-  for (int64_t i = 0; i < pairs; ++i) ++expert_begin_[args.experts[i] + 1];
+  for (int64_t i = 0; i < pairs; ++i) ++expert_begin_[ws_.experts[i] + 1];
   used_experts_.clear();
   for (int64_t e = 0; e < config_.num_experts; ++e) {
     if (expert_begin_[e + 1] > 0) used_experts_.push_back(static_cast<int32_t>(e));
@@ -60,7 +60,7 @@ void CpuBackend::GroupByExpert(const MoeArgs& args) {
   }
   // Filling moves each begin to its end; afterwards begins are shifted back by one expert.
   for (int64_t i = 0; i < pairs; ++i) {
-    const int32_t pair = expert_begin_[args.experts[i]]++;
+    const int32_t pair = expert_begin_[ws_.experts[i]]++;
     pair_of_choice_[i] = pair;
     pair_token_[pair] = static_cast<int32_t>(i / k);
   }
@@ -96,8 +96,8 @@ void CpuBackend::GateUp(const MoeArgs& args, int64_t expert, int64_t pair0, int6
       matmul_fixed_({weight, bias, row, row_end, count, fixed_inputs_.Row(0, hidden), rows, gate_up,
                      kGateUpRows});
     } else {
-      kernels_.matmul(
-          {weight, bias, row, row_end, count, args.normed, hidden, rows, gate_up, kGateUpRows});
+      kernels_.matmul({weight, bias, row, row_end, count, ws_.normed.data(), hidden, rows, gate_up,
+                       kGateUpRows});
     }
     for (int i = 0; i < count; ++i) {
       const float* in = gate_up + i * kGateUpRows;
@@ -118,7 +118,7 @@ void CpuBackend::Down(const MoeArgs& args, int64_t expert, int64_t pair0, int64_
   const WeightMatrix weight = args.layer->down.Expert(expert);
   const Bf16Vector bias = args.layer->down_bias + expert * hidden;
   const int count = static_cast<int>(pairs);
-  float* out = args.expert_out + pair0 * hidden + row;
+  float* out = ws_.expert_out.data() + pair0 * hidden + row;
   if (fixed()) {
     matmul_fixed_({weight, bias, row, row_end, count, fixed_activations_.Row(pair0, inter), nullptr,
                    out, hidden});
@@ -133,7 +133,7 @@ void CpuBackend::Moe(const MoeArgs& args) {
   const int64_t k = config_.experts_per_token;
   GroupByExpert(args);
   if (fixed()) {
-    Quantize(args.normed, hidden, args.layer->gate_up.first.format, args.tokens.num_tokens);
+    Quantize(ws_.normed.data(), hidden, args.layer->gate_up.first.format, args.tokens.num_tokens);
   }
   ForExpertTiles(2 * config_.intermediate_size, kGateUpRows,
                  [&](int64_t expert, int64_t pair0, int64_t pairs, int64_t row, int64_t row_end) {
@@ -144,10 +144,10 @@ void CpuBackend::Moe(const MoeArgs& args) {
                    Down(args, expert, pair0, pairs, row, row_end);
                  });
   pool_.ParallelFor(args.tokens.num_tokens, [&](int64_t t) {
-    float* x = args.x + t * hidden;
+    float* x = ws_.x.data() + t * hidden;
     for (int64_t j = 0; j < k; ++j) {
-      const float weight = args.weights[t * k + j];
-      const float* out = args.expert_out + pair_of_choice_[t * k + j] * hidden;
+      const float weight = ws_.expert_weights[t * k + j];
+      const float* out = ws_.expert_out.data() + pair_of_choice_[t * k + j] * hidden;
       for (int64_t i = 0; i < hidden; ++i) x[i] += weight * out[i];
     }
   });

@@ -33,7 +33,7 @@ double PeakReadRate(int threads) {
   constexpr int64_t kBytes = int64_t{256} << 20;  // of each thread: past every cache
   std::vector<LargeBuffer> buffers;
   for (int i = 0; i < threads; ++i) {
-    buffers.emplace_back(kBytes);
+    buffers.emplace_back(kBytes, "a measurement");
     std::fill_n(buffers.back().data(), kBytes, uint8_t{1});
   }
   std::vector<uint64_t> sums(threads);

@@ -81,7 +81,7 @@ void CpuBackend::PrepareScales(Weights& weights) {
   const std::vector<Weights::DenseMatrix> matrices = weights.DenseMatrices();
   int64_t bytes = 0;
   for (const auto& m : matrices) bytes += m.count * m.matrix->ScaleBytes();
-  dense_ = LargeBuffer(bytes);
+  dense_ = LargeBuffer(bytes, "weights");
   uint8_t* next = dense_.data();
   for (const auto& m : matrices) {
     const int64_t rows = m.count * m.matrix->rows, cols = m.matrix->cols;
@@ -110,7 +110,7 @@ void CpuBackend::PrepareInt8(Weights& weights) {
     const WeightMatrix w = int8_of(*m.matrix);
     bytes += m.count * w.DataBytes() + WholeLines(m.count * w.ScaleBytes());
   }
-  dense_ = LargeBuffer(bytes);
+  dense_ = LargeBuffer(bytes, "weights");
   uint8_t* data = dense_.data();
   for (const auto& m : matrices) {
     WeightMatrix w = int8_of(*m.matrix);

@@ -10,6 +10,7 @@ set(cuda_bindings
   csrc/bindings/cuda_norm.cpp
   csrc/bindings/cuda_ops.cpp)
 set(cuda_absent_sources
-  csrc/cuda/device_absent.cpp)
+  csrc/cuda/device_absent.cpp
+  csrc/engine/cuda_device_absent.cpp)
 set(cuda_absent_bindings
   csrc/bindings/cuda_ops_absent.cpp)

@@ -7,13 +7,10 @@
 #include <utility>
 
 #include "base/error.h"
-#include "engine/forward.h"
 
 namespace motet {
 namespace {
 
-// Tokens of a step: enough that decoding a tile of expert weights is paid for by many tokens.
-constexpr int64_t kMaxStepTokens = 256;
 // Rows of logits held at once, each vocab floats: of prompts whose every position is asked for, and
 // of drafts.
 constexpr int64_t kMinLogitRows = 32;
@@ -33,8 +30,9 @@ EngineOptions Validated(const ModelConfig& config, const EngineOptions& options)
   require(options.max_context >= 1 && options.max_context <= config.max_position_embeddings,
           "max_context", "1.." + std::to_string(config.max_position_embeddings),
           options.max_context);
-  require(options.max_batch >= 1 && options.max_batch <= kMaxStepTokens, "max_batch",
-          "1.." + std::to_string(kMaxStepTokens), options.max_batch);
+  const int64_t most = MaxStepTokens(options.device);
+  require(options.max_batch >= 1 && options.max_batch <= most, "max_batch",
+          "1.." + std::to_string(most), options.max_batch);
   require(options.threads >= 1 && options.threads <= 1024, "threads", "1..1024", options.threads);
   require(options.kv_cache_bytes >= 1, "kv_cache_bytes", "a positive number",
           options.kv_cache_bytes);
@@ -44,7 +42,7 @@ EngineOptions Validated(const ModelConfig& config, const EngineOptions& options)
 
 KvCacheLimits CacheLimits(const EngineOptions& options) {
   return {ResolveKvDtype(options.kv_dtype, options.precision), options.max_context,
-          options.max_batch, kMaxStepTokens, options.prefix_cache};
+          options.max_batch, MaxStepTokens(options.device), options.prefix_cache};
 }
 
 int64_t LogitRows(const EngineOptions& options) {
@@ -52,25 +50,40 @@ int64_t LogitRows(const EngineOptions& options) {
   return std::max(options.max_batch + drafts, kMinLogitRows);
 }
 
+DeviceOptions OptionsOfDevice(const EngineOptions& options) {
+  return {options.device,     options.precision, options.kv_dtype,   options.threads,
+          LogitRows(options), options.max_batch, options.max_context};
+}
+
+// What can be drawn from nothing but the logits.
+bool IsPlain(const Sampling& s, int64_t generated) {
+  return s.presence_penalty == 0 && s.frequency_penalty == 0 && s.repetition_penalty == 1 &&
+         s.bias_ids.empty() && s.logprobs < 0 && generated >= s.min_tokens && !s.logits_processor;
+}
+
 }  // namespace
+
+int64_t MaxStepTokens(int device) { return device == kCpu ? 256 : 2048; }
 
 Engine::Engine(const ModelConfig& config, const TensorMap& tensors, const EngineOptions& options,
                const std::function<void(double)>& progress)
     : config_(Validated(config)),
       options_(Validated(config_, options)),
-      weights_(config_, tensors, progress),
-      rope_(MakeRopeTable(config_)),
       cache_plan_(PlanKvCache(config_, CacheLimits(options_), options_.kv_cache_bytes)),
-      cache_(config_, cache_plan_),
-      workspace_(config_, kMaxStepTokens, LogitRows(options_)),
-      backend_(config_, options_.precision, options_.kv_dtype, options_.threads, kMaxStepTokens),
-      scheduler_({options_.max_batch, kMaxStepTokens, LogitRows(options_), options_.max_context,
-                  config_.sliding_window, cache_plan_.full_pages, cache_plan_.sliding_pages,
-                  options_.prefix_cache}),
-      plan_(kMaxStepTokens, LogitRows(options_), options_.max_batch),
+      scheduler_({options_.max_batch, MaxStepTokens(options_.device), LogitRows(options_),
+                  options_.max_context, config_.sliding_window, cache_plan_.full_pages,
+                  cache_plan_.sliding_pages, options_.prefix_cache}),
+      plan_(MaxStepTokens(options_.device), LogitRows(options_), options_.max_batch),
       sample_scratch_(config_.vocab_size),
-      prompt_budget_(options_.target_itl, kMaxStepTokens) {
-  backend_.Prepare(weights_);
+      prompt_budget_(options_.target_itl, MaxStepTokens(options_.device)) {
+  const DeviceOptions device_options = OptionsOfDevice(options_);
+  if (options_.device == kCpu) {
+    device_ =
+        MakeCpuDevice(config_, Weights(config_, tensors, progress), cache_plan_, device_options);
+  } else {
+    device_ = MakeCudaDevice(config_, Weights(config_, tensors, {}), cache_plan_, device_options,
+                             progress);
+  }
   UpdateMetrics();
 }
 
@@ -78,6 +91,11 @@ Engine::~Engine() = default;
 
 int64_t Engine::MinimalCacheBytes(const ModelConfig& config, const EngineOptions& options) {
   return MinimalKvCache(config, CacheLimits(options)).bytes();
+}
+
+CudaMemoryPlan Engine::DeviceMemory(const ModelConfig& config, const EngineOptions& options) {
+  config.Validate();
+  return PlanCudaMemory(config, OptionsOfDevice(options));
 }
 
 bool Engine::RunStep(const Poll& poll) {
@@ -95,8 +113,9 @@ bool Engine::RunStep(const Poll& poll) {
     request.started = start;
     counts_.queue_seconds.Observe(start - request.submitted);
   }
+  AskForDraws();
   try {
-    Forward(backend_, config_, weights_, rope_, cache_, plan_, workspace_, [&] {
+    device_->Run(plan_, [&] {
       poll();
       if (NobodyWaits()) throw Abandoned();
     });
@@ -170,9 +189,22 @@ void Engine::ProposeDrafts() {
   }
 }
 
-std::span<const float> Engine::LogitsOf(int row) const {
-  return {workspace_.logits.data() + row * config_.vocab_size,
-          static_cast<size_t>(config_.vocab_size)};
+// Rows that end in a drawn token, for a device that draws itself. What is drafted is drawn as if it
+// were right; a draw after one that is not is left unused.
+void Engine::AskForDraws() {
+  for (int row = 0; row < plan_.num_logit_rows; ++row) plan_.draws[row].wanted = false;
+  for (const Scheduler::Entry& entry : entries_) {
+    const Request& request = RequestOf(entry.sequence);
+    const Sequence& sequence = request.sequence;
+    if (sequence.computed + entry.count - entry.drafted < sequence.length()) continue;
+    for (int i = 0; i <= entry.drafted; ++i) {
+      const Sampling& s = request.sampling;
+      const int64_t position = sequence.length() + i;
+      if (!IsPlain(s, position - sequence.n_prompt)) continue;
+      plan_.draws[entry.first_logit_row + entry.num_logit_rows - 1 - entry.drafted + i] = {
+          true, s.temperature, s.top_p, s.min_p, s.top_k, s.seed, static_cast<uint64_t>(position)};
+    }
+  }
 }
 
 // Hands out what was asked for of the prompt's positions.
@@ -184,13 +216,15 @@ void Engine::TakePromptLogits(Request& request, const Scheduler::Entry& entry) {
     if (position < sequence.logits_taken || position >= sequence.n_prompt) continue;
     sequence.logits_taken = position + 1;
     if (request.logits_out) {
-      std::memcpy(request.logits_out + position * config_.vocab_size, LogitsOf(row).data(),
-                  LogitsOf(row).size_bytes());
+      const std::span<const float> logits = device_->Logits(row);
+      std::memcpy(request.logits_out + position * config_.vocab_size, logits.data(),
+                  logits.size_bytes());
     }
     if (position + 1 < sequence.n_prompt && request.sampling.prompt_logprobs >= 0) {
       const int32_t next = sequence.tokens[position + 1];
       Emit(request, next, position + 1,
-           cpu::LogprobOf(LogitsOf(row), next, request.sampling.prompt_logprobs, sample_scratch_),
+           cpu::LogprobOf(device_->Logits(row), next, request.sampling.prompt_logprobs,
+                          sample_scratch_),
            true, Finish::kNone);
     }
   }
@@ -203,11 +237,11 @@ void Engine::Process(Request& request, const Scheduler::Entry& entry) {
   scheduler_.Commit(&sequence, entry.count - entry.drafted);
   if (sequence.computed < sequence.length()) return;
   const int first = entry.first_logit_row + entry.num_logit_rows - 1 - entry.drafted;
-  if (sequence.length() == sequence.n_prompt) StartSiblings(request, LogitsOf(first));
+  if (sequence.length() == sequence.n_prompt) StartSiblings(request, first);
   // A drafted token is computed already if it is the one that is drawn now.
   int accepted = 0;
   bool goes_on;
-  while ((goes_on = Generate(request, LogitsOf(first + accepted))) && accepted < entry.drafted &&
+  while ((goes_on = Generate(request, first + accepted)) && accepted < entry.drafted &&
          sequence.tokens.back() == draft_[accepted]) {
     scheduler_.Commit(&sequence, 1);
     ++accepted;
@@ -218,14 +252,14 @@ void Engine::Process(Request& request, const Scheduler::Entry& entry) {
 }
 
 // The prompt's further samples draw their own first tokens from its logits and share its pages.
-void Engine::StartSiblings(Request& request, std::span<const float> logits) {
+void Engine::StartSiblings(Request& request, int row) {
   for (auto& sibling : std::exchange(request.siblings, {})) {
     sibling->started = request.started;
     scheduler_.AddFork(&sibling->sequence, request.sequence);
     requests_.push_back(std::move(sibling));
     Request& sample = *requests_.back();
     try {
-      Generate(sample, logits);
+      Generate(sample, row);
     } catch (const std::exception& error) {
       End(sample, -1, Finish::kError, kNoLogprobs, error.what());
     }
@@ -233,17 +267,25 @@ void Engine::StartSiblings(Request& request, std::span<const float> logits) {
 }
 
 // Draws the next token; false if that ended the request, which is gone then.
-bool Engine::Generate(Request& request, std::span<const float> logits) {
+bool Engine::Generate(Request& request, int row) {
   Sequence& sequence = request.sequence;
   const int64_t length = sequence.length();
   if (length >= sequence.max_tokens) {
     End(request, -1, Finish::kLength, kNoLogprobs);
     return false;
   }
-  const SampleResult result =
-      cpu::Sample({logits, sequence.tokens, static_cast<size_t>(sequence.n_prompt),
-                   static_cast<uint64_t>(length), &request.sampling},
-                  sample_scratch_);
+  SampleResult result;
+  const Draw& draw = plan_.draws[row];
+  // Further samples of a prompt share its row, not its draw.
+  const bool same = draw.wanted && draw.seed == request.sampling.seed;
+  if (const auto drawn = same ? device_->Drawn(row) : std::nullopt) {
+    result = {*drawn, kNoLogprobs};
+  } else {
+    result =
+        cpu::Sample({device_->Logits(row), sequence.tokens, static_cast<size_t>(sequence.n_prompt),
+                     static_cast<uint64_t>(length), &request.sampling},
+                    sample_scratch_);
+  }
   const auto& stops = request.sampling.stop_ids;
   const bool long_enough = length - sequence.n_prompt >= request.sampling.min_tokens;
   const bool stop =

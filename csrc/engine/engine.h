@@ -12,12 +12,11 @@
 #include <string>
 #include <vector>
 
-#include "cpu/backend.h"
 #include "cpu/sample.h"
+#include "engine/device.h"
 #include "engine/kv_cache.h"
 #include "engine/metrics.h"
 #include "engine/request.h"
-#include "engine/workspace.h"
 #include "model/config.h"
 #include "model/weights.h"
 #include "sched/scheduler.h"
@@ -26,6 +25,7 @@
 namespace motet {
 
 struct EngineOptions {
+  int device = kCpu;  // or the index of a GPU
   Precision precision = Precision::kExact;
   int64_t max_context = 0;  // tokens of one request, prompt and answer
   int64_t max_batch = 1;    // requests running at once
@@ -44,7 +44,7 @@ class Engine {
   // Thrown by a poll, it only abandons the step.
   struct Abandoned {};
 
-  // The tensors' memory must outlive the engine.
+  // The tensors' memory must outlive the engine; without any, a GPU makes up weights.
   Engine(const ModelConfig& config, const TensorMap& tensors, const EngineOptions& options,
          const std::function<void(double)>& progress);
   ~Engine();
@@ -80,12 +80,14 @@ class Engine {
 
   // Bytes of the smallest cache in which one request can fill the context.
   static int64_t MinimalCacheBytes(const ModelConfig& config, const EngineOptions& options);
+  // What the model needs of options.device, a GPU, and what that has.
+  static CudaMemoryPlan DeviceMemory(const ModelConfig& config, const EngineOptions& options);
 
   const ModelConfig& config() const { return config_; }
   const EngineOptions& options() const { return options_; }
-  const CpuBackend& backend() const { return backend_; }
+  const Device& device() const { return *device_; }
   int64_t kv_cache_bytes() const { return cache_plan_.bytes(); }
-  int64_t workspace_bytes() const { return workspace_.bytes() + backend_.bytes(); }
+  int64_t workspace_bytes() const { return device_->workspace_bytes(); }
 
  private:
   // What other threads hand in during a step.
@@ -106,10 +108,10 @@ class Engine {
   Request& RequestOf(const Sequence* sequence) const;
   void ProposeDrafts();
   void Process(Request& request, const Scheduler::Entry& entry);
-  std::span<const float> LogitsOf(int row) const;
   void TakePromptLogits(Request& request, const Scheduler::Entry& entry);
-  void StartSiblings(Request& request, std::span<const float> logits);
-  bool Generate(Request& request, std::span<const float> logits);
+  void StartSiblings(Request& request, int row);
+  bool Generate(Request& request, int row);
+  void AskForDraws();
   void End(Request& request, int32_t token, Finish finish, const TokenLogprob& logprobs,
            const std::string& error = {});
   void Emit(Request& request, int32_t token, int64_t position, const TokenLogprob& logprobs,
@@ -119,12 +121,8 @@ class Engine {
 
   ModelConfig config_;
   EngineOptions options_;
-  Weights weights_;
-  RopeTable rope_;
   KvCachePlan cache_plan_;
-  KvCache cache_;
-  Workspace workspace_;
-  CpuBackend backend_;
+  std::unique_ptr<Device> device_;
   Scheduler scheduler_;
   BatchPlan plan_;
   cpu::SampleScratch sample_scratch_;

@@ -1,7 +1,5 @@
 #include "engine/kv_cache.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <string>
 
@@ -64,19 +62,11 @@ KvCachePlan PlanKvCache(const ModelConfig& config, const KvCacheLimits& limits, 
   return plan;
 }
 
-KvCache::KvCache(const ModelConfig& config, const KvCachePlan& plan) {
-  size_ = static_cast<size_t>(std::max<int64_t>(plan.bytes(), 1));
-  void* memory = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) {
-    throw OutOfMemoryError("the system refused " + std::to_string(size_) +
-                           " bytes for the KV cache; a smaller kv_cache_bytes or max_context may "
-                           "fit");
-  }
-  memory_ = static_cast<char*>(memory);
+KvCache::KvCache(const ModelConfig& config, const KvCachePlan& plan, void* memory) {
   const int64_t sliding =
       std::count(config.layer_is_sliding.begin(), config.layer_is_sliding.end(), true);
   const int64_t full = config.num_layers - sliding;
-  char* next = memory_;
+  char* next = static_cast<char*>(memory);
   for (const bool is_sliding : config.layer_is_sliding) {
     const int64_t half = is_sliding ? plan.sliding_pages * plan.sliding_page_bytes / sliding / 2
                                     : plan.full_pages * plan.full_page_bytes / full / 2;
@@ -84,7 +74,5 @@ KvCache::KvCache(const ModelConfig& config, const KvCachePlan& plan) {
     next += 2 * half;
   }
 }
-
-KvCache::~KvCache() { munmap(memory_, size_); }
 
 }  // namespace motet

@@ -35,20 +35,15 @@ KvCachePlan MinimalKvCache(const ModelConfig& config, const KvCacheLimits& limit
 // naming the largest context that would fit, when not even the minimum does.
 KvCachePlan PlanKvCache(const ModelConfig& config, const KvCacheLimits& limits, int64_t bytes);
 
+// Each layer's part of a device's memory of plan.bytes().
 class KvCache {
  public:
-  // Address space is reserved at once; the system backs a page when it is first written.
-  KvCache(const ModelConfig& config, const KvCachePlan& plan);
-  ~KvCache();
-  KvCache(const KvCache&) = delete;
-  KvCache& operator=(const KvCache&) = delete;
+  KvCache(const ModelConfig& config, const KvCachePlan& plan, void* memory);
 
-  // Without a page table, which the step's plan brings.
-  const LayerCache& layer(int64_t i) const { return layers_[i]; }
+  // Without page tables, which a step brings.
+  const std::vector<LayerCache>& layers() const { return layers_; }
 
  private:
-  char* memory_ = nullptr;
-  size_t size_ = 0;
   std::vector<LayerCache> layers_;
 };
 

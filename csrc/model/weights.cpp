@@ -93,6 +93,14 @@ std::vector<WeightSlot> WeightSlots(const ModelConfig& c) {
   return slots;
 }
 
+TensorMap ShapesOnly(const ModelConfig& config) {
+  TensorMap tensors;
+  for (const WeightSlot& slot : WeightSlots(config)) {
+    tensors.emplace(slot.name, TensorView{slot.dtype, slot.shape, nullptr});
+  }
+  return tensors;
+}
+
 ExpertMatrices Weights::BindExperts(const std::string& name, const ModelConfig& config,
                                     const TensorMap& tensors, int64_t rows, int64_t cols) {
   if (config.experts_mxfp4) {
@@ -101,6 +109,7 @@ ExpertMatrices Weights::BindExperts(const std::string& name, const ModelConfig& 
              static_cast<const uint8_t*>(Find(tensors, name + "_scales").data), rows, cols}};
   }
   const auto* source = static_cast<const uint16_t*>(Find(tensors, name).data);  // [E, cols, rows]
+  if (!source) return {{WeightFormat::kBf16, nullptr, nullptr, rows, cols}};
   auto copy = std::make_unique<uint16_t[]>(config.num_experts * rows * cols);
   for (int64_t e = 0; e < config.num_experts; ++e) {
     for (int64_t c = 0; c < cols; ++c) {

@@ -28,13 +28,16 @@ struct WeightSlot {
 struct TensorView {
   DType dtype;
   std::vector<int64_t> shape;
-  const void* data;
+  const void* data;  // null: a tensor of this shape whose values nobody has
 };
 
 using TensorMap = std::map<std::string, TensorView>;
 
 // Every tensor that a checkpoint of this model has, in file order.
 std::vector<WeightSlot> WeightSlots(const ModelConfig& config);
+
+// All of them, without values.
+TensorMap ShapesOnly(const ModelConfig& config);
 
 struct LayerWeights {
   Bf16Vector input_norm;  // [hidden]

@@ -1,10 +1,15 @@
 // The ops of the forward pass, one plain argument struct each. A backend computes them on its own
 // device; T is the number of tokens in the step. Pointers are to the backend's memory.
+//
+// What one op leaves for the next stays with the backend, in whatever form suits it: the residual
+// stream x [T, hidden], q and the attention's output [T, heads, head_dim], the rows that experts
+// take, their choice.
 // (Sampling, which ends a step, has its own file: sample.h.)
 #pragma once
 
 #include <concepts>
 #include <cstdint>
+#include <span>
 
 #include "base/page.h"
 #include "model/weights.h"
@@ -16,7 +21,7 @@ struct StepTokens {
   int num_tokens;            // T
   const int32_t* ids;        // [T]
   const int32_t* positions;  // [T]
-  const int32_t* slots;      // [T] row of the page tables
+  const int32_t* slots;      // [T] row of the page tables; below 0: no token, to fill up a step
 };
 
 // The cache of one layer and the page table of its kind.
@@ -28,26 +33,21 @@ struct LayerCache {
   int64_t window;  // keys a query sees, itself included; 0: all
 };
 
+// Pages become copies of others, in the cache of every layer.
+struct CopyPagesArgs {
+  std::span<const LayerCache> layers;
+  std::span<const PageCopy> full, sliding;  // of layers without and with a window; host memory
+};
+
 // x[t] = embedding[ids[t]]
 struct EmbedArgs {
   StepTokens tokens;
   WeightMatrix embedding;  // [vocab, hidden]
-  float* x;                // [T, hidden]
 };
 
-// Pages of a layer's cache become copies of others.
-struct CopyPagesArgs {
-  LayerCache cache;
-  const PageCopy* copies;  // [num_copies]
-  int64_t num_copies;
-};
-
-// cos and sin of every rotary angle of the step, times YaRN's factor.
+// cos and sin of every rotary angle of the step, [T, head_dim/2] each, times YaRN's factor.
 struct RotaryArgs {
   StepTokens tokens;
-  const RopeTable* table;
-  float* cos;  // [T, head_dim/2]
-  float* sin;  // [T, head_dim/2]
 };
 
 // q = rope(norm(x) Wq + bq); rope(norm(x) Wk + bk) and norm(x) Wv + bv go into the cache.
@@ -55,53 +55,32 @@ struct QkvArgs {
   StepTokens tokens;
   const LayerWeights* layer;
   LayerCache cache;
-  const float* x;    // [T, hidden]
-  const float* cos;  // [T, head_dim/2]
-  const float* sin;  // [T, head_dim/2]
-  float* normed;     // [T, hidden] scratch
-  float* q;          // [T, heads, head_dim]
-  float* k;          // [T, kv_heads, head_dim] scratch
-  float* v;          // [T, kv_heads, head_dim] scratch
 };
 
 // out = softmax([q · keys / sqrt(head_dim), sink]) without the sink's column, times values.
 struct AttentionOpArgs {
   StepTokens tokens;
+  const LayerWeights* layer;
   LayerCache cache;
-  Bf16Vector sinks;  // [heads]
-  const float* q;    // [T, heads, head_dim]
-  float* out;        // [T, heads, head_dim]
 };
 
-// x += in Wo + bo
+// x += out Wo + bo
 struct OutProjArgs {
   StepTokens tokens;
   const LayerWeights* layer;
-  const float* in;   // [T, heads * head_dim]
-  float* projected;  // [T, hidden] scratch
-  float* x;          // [T, hidden]
 };
 
-// normed = norm(x); the experts_per_token largest of normed Wr + br and the softmax over them.
+// normed = norm(x); the experts_per_token largest of normed Wr + br, by weight, ties to the lower
+// index, and the softmax over them.
 struct RouteArgs {
   StepTokens tokens;
   const LayerWeights* layer;
-  const float* x;    // [T, hidden]
-  float* normed;     // [T, hidden]
-  float* logits;     // [T, experts] scratch
-  int32_t* experts;  // [T, experts_per_token], by weight; ties: lower index first
-  float* weights;    // [T, experts_per_token]
 };
 
 // x += sum over the chosen experts of weight * (swiglu(normed W1 + b1) W2 + b2)
 struct MoeArgs {
   StepTokens tokens;
   const LayerWeights* layer;
-  const float* normed;     // [T, hidden]
-  const int32_t* experts;  // [T, experts_per_token]
-  const float* weights;    // [T, experts_per_token]
-  float* expert_out;       // [T * experts_per_token, hidden] scratch
-  float* x;                // [T, hidden]
 };
 
 // logits[i] = norm(x[rows[i]]) lm_head
@@ -110,9 +89,6 @@ struct LmHeadArgs {
   const int32_t* rows;  // [num_rows]
   Bf16Vector norm;      // [hidden]
   WeightMatrix weight;  // [vocab, hidden]
-  const float* x;       // [T, hidden]
-  float* normed;        // [num_rows, hidden] scratch
-  float* logits;        // [num_rows, vocab]
 };
 
 template <class B>

@@ -1,4 +1,4 @@
-#include "engine/workspace.h"
+#include "cpu/workspace.h"
 
 #include <algorithm>
 
