@@ -343,6 +343,14 @@ void BindEngine(py::module_& m) {
         return devices;
       },
       "Properties of each GPU; none where the core was built without CUDA or finds no driver.");
+  m.def(
+      "cuda_problem",
+      [] {
+        std::string problem;
+        if (cuda::Devices(&problem).empty() && problem.empty()) problem = "no device";
+        return problem;
+      },
+      "Why there are no devices.");
   m.def("isas", [] {
     std::vector<std::string> names;
     for (const KernelTable* table : RunnableKernels()) names.emplace_back(table->name);

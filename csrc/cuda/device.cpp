@@ -1,6 +1,7 @@
 #include "cuda/device.h"
 
-#include <cuda_runtime.h>
+#include "base/error.h"
+#include "cuda/check.h"
 
 namespace motet::cuda {
 
@@ -20,6 +21,40 @@ std::vector<DeviceProperties> Devices(std::string* problem) {
                        static_cast<int64_t>(p.totalGlobalMem), p.l2CacheSize});
   }
   return devices;
+}
+
+void RequireDevice(int device) {
+  constexpr int kLeastMajor = 8;
+  std::string problem;
+  const std::vector<DeviceProperties> devices = Devices(&problem);
+  if (devices.empty()) {
+    throw DeviceError("device: no CUDA device can be used" +
+                      (problem.empty() ? "" : " (" + problem + ")"));
+  }
+  if (device < 0 || device >= static_cast<int>(devices.size())) {
+    throw InvalidRequestError("device", "device: expected cuda:0..." +
+                                            std::to_string(devices.size() - 1) +
+                                            ", found cuda:" + std::to_string(device));
+  }
+  if (devices[device].major < kLeastMajor) {
+    throw DeviceError("device: " + devices[device].name + " has compute capability " +
+                      std::to_string(devices[device].major) + "." +
+                      std::to_string(devices[device].minor) + ", 8.0 or later is needed");
+  }
+}
+
+void UseDevice(int device) { Check(cudaSetDevice(device), "device"); }
+
+std::string ArchitectureName(int device) {
+  cudaDeviceProp p;
+  Check(cudaGetDeviceProperties(&p, device), "device");
+  return "sm_" + std::to_string(p.major) + std::to_string(p.minor);
+}
+
+MemoryInfo DeviceMemoryInfo() {
+  size_t free = 0, total = 0;
+  Check(cudaMemGetInfo(&free, &total), "the device's memory");
+  return {static_cast<int64_t>(free), static_cast<int64_t>(total)};
 }
 
 }  // namespace motet::cuda

@@ -18,4 +18,16 @@ struct DeviceProperties {
 // None where there is no driver, or one too old: then `problem` says so.
 std::vector<DeviceProperties> Devices(std::string* problem = nullptr);
 
+// Throws InvalidRequestError for one that is not there, DeviceError for one that can't be used.
+void RequireDevice(int device);
+// Makes it the one that this thread's calls go to.
+void UseDevice(int device);
+
+std::string ArchitectureName(int device);  // "sm_90"
+
+struct MemoryInfo {
+  int64_t free, total;  // bytes
+};
+MemoryInfo DeviceMemoryInfo();  // of the one in use
+
 }  // namespace motet::cuda

@@ -131,8 +131,9 @@ class Engine:
     def __init__(
         self,
         config: ModelConfig,
-        tensors: Mapping[str, npt.NDArray[Any]],
+        tensors: Mapping[str, npt.NDArray[Any]] | None,  # None: made up by the GPU
         *,
+        device: int = -1,  # the CPU, or the index of a GPU
         precision: Precision = "exact",
         max_context: int,
         kv_cache_bytes: int,
@@ -185,7 +186,13 @@ def kv_cache_bytes(
     max_context: int,
     max_batch: int,
     kv_cache_dtype: KvCacheDtype = "auto",
+    device: int = -1,
 ) -> int: ...
+def cuda_devices() -> list[dict[str, Any]]: ...
+def cuda_problem() -> str: ...  # why there are no devices; "" where there are
+def cuda_memory(
+    config: ModelConfig, device: int, max_context: int, max_batch: int
+) -> dict[str, int]: ...
 def cpu_features() -> dict[str, bool]: ...
 def isas() -> list[str]: ...
 def sample(

@@ -14,7 +14,7 @@ from motet.aio import AsyncCalls
 from motet.errors import InvalidRequestError
 from motet.generation import collect
 from motet.harmony.chat import render_chat
-from motet.loading import Device, KvCacheDtype, Options, Precision, load
+from motet.loading import Device, KvCacheDtype, LoadFormat, Options, Precision, load
 from motet.locate import display_name, locate
 from motet.mailbox import Mailbox
 from motet.metrics import Metrics
@@ -54,11 +54,16 @@ class LLM(AsyncCalls):
         speculation: bool = False,
         target_itl: float | None = None,
         threads: int | None = None,
+        gpu_memory: float | int | None = None,
+        load_format: LoadFormat = "auto",
         seed: int | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> None:
         """Loads a checkpoint directory, a name like "openai/gpt-oss-20b", or the bundled model.
 
+        device: "cpu", "cuda" or "cuda:N"; "auto" is the first GPU if the model fits there.
+        gpu_memory: the most to use of a GPU, as a part of it (a float) or in bytes (an integer).
+        load_format: "dummy" makes up weights on the GPU, to measure speed without a download.
         max_context: the model's own, or what one sequence has room for in `kv_cache_bytes` (a
             quarter of the memory, or half of what the weights leave).
         kv_cache_dtype: "int8" keeps keys and values in 9/16 of the bytes, less exactly.
@@ -70,7 +75,8 @@ class LLM(AsyncCalls):
         target_itl: seconds between tokens of running streams that reading long prompts respects.
         threads: the number of physical cores. seed: makes calls without a seed repeatable as a
             sequence. progress: called with the part of the loading that is done, 0 to 1.
-        Raises ModelNotFoundError, CheckpointError, InvalidRequestError, OutOfMemoryError.
+        Raises ModelNotFoundError, CheckpointError, InvalidRequestError, OutOfMemoryError,
+        DeviceError.
         """
         options = Options(
             device=device,
@@ -84,6 +90,8 @@ class LLM(AsyncCalls):
             speculation=speculation,
             target_itl=target_itl,
             threads=threads,
+            gpu_memory=gpu_memory,
+            load_format=load_format,
         )
         directory, name = locate(model)
         loaded = load(directory, name, options, progress)

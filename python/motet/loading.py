@@ -14,7 +14,7 @@ from typing import Literal, NoReturn, get_args
 import numpy as np
 import numpy.typing as npt
 
-from motet import _core, machine
+from motet import _core, gpu, machine
 from motet.checkpoint import Checkpoint
 from motet.config import ModelConfig, load_config
 from motet.defaults import sampling_defaults
@@ -25,7 +25,8 @@ from motet.tokenizer import Tokenizer
 from motet.weights import core_config, load_weights
 
 Precision = Literal["exact", "int8", "f32"]
-Device = Literal["auto", "cpu"]
+Device = Literal["auto", "cpu", "cuda"] | str  # "cuda:1"
+LoadFormat = Literal["auto", "dummy"]
 KvCacheDtype = Literal["auto", "int8"]
 
 _BYTES_A_THREAD = 32 << 20
@@ -49,6 +50,8 @@ class Options:
     speculation: bool = False
     target_itl: float | None = None
     threads: int | None = None
+    gpu_memory: float | int | None = None
+    load_format: LoadFormat = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +81,21 @@ def load(
     _check(options)
     config = load_config(directory)
     defaults = sampling_defaults(directory)
-    checkpoint = Checkpoint(directory)
-    weights = load_weights(checkpoint, config)
-    n_bytes = sum(array.nbytes for array in weights.values())
+    core = core_config(config)
+    slots = _core.weight_slots(core)
+    n_bytes = sum(math.prod(shape) * (2 if dtype == "BF16" else 1) for _, dtype, shape in slots)
+    device = gpu.choose(options, core)
+    checkpoint = weights = None
+    if options.load_format == "auto":
+        checkpoint = Checkpoint(directory)
+        weights = load_weights(checkpoint, config)
+    elif device == gpu.CPU:
+        _refuse("load_format", "'auto' where the model runs on the CPU", options.load_format)
     # Both take a second: the weights in C++, the tokenizer's file in a library that keeps the GIL.
     with ThreadPoolExecutor(1, "motet-load") as pool:
-        starting = pool.submit(_start, config, weights, n_bytes, options, progress)
+        starting = pool.submit(
+            _start, config, core, weights, n_bytes, device, options, progress
+        )
         tokenizer = Tokenizer.from_dir(directory)
         if tokenizer.vocab_size > config.vocab_size:
             raise CheckpointError(
@@ -95,16 +107,18 @@ def load(
         try:
             engine = starting.result()
         except CheckpointError as error:  # weights that are not finite; the core knows no files
+            if checkpoint is None:
+                raise
             raise error.in_file(checkpoint.tensors[str(error.tensor)].file) from None
-    if options.precision == "int8":
-        checkpoint.release_pages()  # of dense weights, which the engine has packed
+    if checkpoint and (options.precision == "int8" or device != gpu.CPU):
+        checkpoint.release_pages()  # of what the engine has packed
     planned = engine.memory()
     info = ModelInfo(
         name=name,
-        n_params=sum(_parameters(slot, array) for slot, array in weights.items()),
+        n_params=sum(_parameters(slot, shape) for slot, _, shape in slots),
         n_layers=config.num_layers,
         max_context=planned["max_context"],
-        device="cpu",
+        device="cpu" if device == gpu.CPU else f"cuda:{device}",
         dtype="mxfp4" if config.experts_mxfp4 else "bf16",
         bytes=n_bytes,
         isa=engine.isa,
@@ -129,14 +143,18 @@ def load(
 
 def _start(
     config: ModelConfig,
-    weights: Mapping[str, npt.NDArray[np.uint8] | npt.NDArray[np.uint16]],
+    core: _core.ModelConfig,
+    weights: Mapping[str, npt.NDArray[np.uint8] | npt.NDArray[np.uint16]] | None,
     n_bytes: int,
+    device: int,
     options: Options,
     progress: Callable[[float], None] | None,
 ) -> _core.Engine:
-    core = core_config(config)
-    budget = options.kv_cache_bytes or _cache_bytes(n_bytes)
-    max_context = options.max_context or _fitting_context(config, core, options, budget)
+    if device == gpu.CPU:
+        budget = options.kv_cache_bytes or _cache_bytes(n_bytes)
+    else:
+        budget = gpu.cache_budget(options, core, device, options.max_context or 1)
+    max_context = options.max_context or _fitting_context(config, core, device, options, budget)
     if max_context > config.max_position_embeddings:
         raise InvalidRequestError(
             f"max_context: expected at most the model's {config.max_position_embeddings},"
@@ -146,6 +164,7 @@ def _start(
     return _core.Engine(
         core,
         weights,
+        device=device,
         precision=options.precision,
         max_context=max_context,
         kv_cache_bytes=budget,
@@ -166,13 +185,13 @@ def _cache_bytes(n_bytes: int) -> int:
 
 
 def _fitting_context(
-    config: ModelConfig, core: _core.ModelConfig, options: Options, budget: int
+    config: ModelConfig, core: _core.ModelConfig, device: int, options: Options, budget: int
 ) -> int:
     """The largest context, up to the model's, whose cache fits `budget` bytes; at least 1."""
 
     def fits(context: int) -> bool:
         needed = _core.kv_cache_bytes(
-            core, options.precision, context, options.max_batch, options.kv_cache_dtype
+            core, options.precision, context, options.max_batch, options.kv_cache_dtype, device
         )
         return needed <= budget
 
@@ -197,16 +216,20 @@ def _ends(config: ModelConfig, tokenizer: Tokenizer) -> tuple[int, ...]:
     return tuple(dict.fromkeys([*config.eos_token_ids, *(i for i in named if i is not None)]))
 
 
-def _parameters(slot: str, array: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> int:
+def _parameters(slot: str, shape: tuple[int, ...]) -> int:
     if slot.endswith("_blocks"):
-        return 2 * array.size  # two 4-bit weights a byte
-    return 0 if slot.endswith("_scales") else math.prod(array.shape)
+        return 2 * math.prod(shape)  # two 4-bit weights a byte
+    return 0 if slot.endswith("_scales") else math.prod(shape)
 
 
 def _check(options: Options) -> None:
     """Raises InvalidRequestError for the first option that has a wrong value."""
+    if not isinstance(options.device, str):
+        _refuse("device", "'auto', 'cpu', 'cuda' or 'cuda:N'", options.device)
+    if options.device != "auto":
+        gpu.device_index(options.device)
     for param, allowed in (
-        ("device", get_args(Device)),
+        ("load_format", get_args(LoadFormat)),
         ("precision", get_args(Precision)),
         ("kv_cache_dtype", get_args(KvCacheDtype)),
         ("prefix_cache", (True, False)),
@@ -221,6 +244,12 @@ def _check(options: Options) -> None:
             continue
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             _refuse(param, "a positive integer", value)
+    share = options.gpu_memory
+    if isinstance(share, int) and not isinstance(share, bool):
+        if share < 1:
+            _refuse("gpu_memory", "a positive number of bytes or a part, 0 to 1", share)
+    elif share is not None and not (isinstance(share, float) and 0 < share <= 1):
+        _refuse("gpu_memory", "a positive number of bytes or a part, 0 to 1", share)
     value = options.target_itl
     if value is not None and not (_is_number(value) and 0 < value < math.inf):
         _refuse("target_itl", "a positive number of seconds", value)

@@ -60,6 +60,14 @@ def _core_facts() -> Iterator[tuple[str, str, str]]:
     chosen = os.environ.get("MOTET_ISA") or isas[0]
     wrong = "" if chosen in isas else "MOTET_ISA names kernels that this CPU can't run"
     yield "kernels", f"{chosen} (can run: {', '.join(isas)})", wrong
+    gpus = _core.cuda_devices()
+    for index, card in enumerate(gpus):
+        major, minor = card["compute_capability"]
+        old = "" if major >= 8 else "motet needs compute capability 8.0"
+        name = f"{card['name']}, {terminal.size(card['memory'])}, sm_{major}{minor}"
+        yield f"cuda:{index}", name, old
+    if not gpus:
+        yield "cuda", _core.cuda_problem(), ""
 
 
 def _version(package: str) -> str:

@@ -27,6 +27,9 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def add_engine(parser: argparse.ArgumentParser) -> None:
     """How to run it."""
+    parser.add_argument(
+        "--device", default="auto", metavar="DEVICE", help="cpu, cuda or cuda:N (default: auto)"
+    )
     parser.add_argument("-t", "--threads", type=int, metavar="N", help="default: physical cores")
     parser.add_argument("--max-context", type=int, metavar="N", help="tokens of prompt and answer")
     parser.add_argument(
@@ -71,6 +74,7 @@ def load_model(args: argparse.Namespace, **engine: Any) -> LLM:
 
     return LLM(
         args.model,
+        device=args.device,
         precision=args.precision,
         max_context=args.max_context,
         threads=args.threads,

@@ -1,0 +1,37 @@
+// Every weight of a model with its place in the device's memory.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "cuda/kernels/pack.h"
+#include "model/weights.h"
+
+namespace motet::cuda {
+
+// A weight on its way to the device: where it is now, and where it goes.
+struct PlacedWeight {
+  enum class Kind { kPlain, kBf16Tiles, kMxfp4Tiles };
+
+  Kind kind;
+  const uint8_t* data;    // kPlain: bf16 as they are; null where nobody has values
+  const uint8_t* scales;  // kMxfp4Tiles only
+  int64_t count;          // matrices, one after the other: experts
+  int64_t rows, cols;     // of each
+  RowOrder order;
+  float mean;      // of values that are made up: 1 for norms, otherwise 0
+  int64_t offset;  // in the device's memory
+
+  int64_t Bytes() const;  // there, of all matrices
+  int64_t SourceRowBytes() const;
+};
+
+struct WeightLayout {
+  std::vector<PlacedWeight> weights;
+  int64_t bytes = 0;
+};
+
+// Lays out `weights`; with `base` they refer to their places from there afterwards.
+WeightLayout LayOut(const ModelConfig& config, Weights& weights, uint8_t* base);
+
+}  // namespace motet::cuda
