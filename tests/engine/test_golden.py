@@ -111,7 +111,6 @@ def test_two_full_width_layers(precision: str, make_checkpoint: MakeCheckpoint) 
     if precision == "f32":
         assert median_relative_l2(logits, golden.plain) <= F32_FROM_PLAIN
     elif precision == "int8":
-        print("DIST full", median_relative_l2(logits, golden.plain))
         assert median_relative_l2(logits, golden.plain) <= INT8_FROM_PLAIN_FULL_WIDTH
     else:
         assert median_relative_l2(logits, golden.plain) <= EXACT_FROM_PLAIN

@@ -1,0 +1,145 @@
+"""The whole engine on a GPU: logits against golden files, and the CPU's promises kept there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from motet import _core
+from motet.errors import InvalidRequestError
+from tests.conftest import MakeCheckpoint
+from tests.engine.conftest import open_engine, random_ids, run, tokens_of
+from tests.golden.bounds import CUDA_FROM_PLAIN, CUDA_FROM_ROUNDED
+from tests.golden.cases import SMALL_CASES, GoldenCase
+from tests.golden.files import load_golden
+from tests.reference.checkpoint_writer import CheckpointSpec
+from tests.reference.metrics import median_relative_l2
+from tests.reference.model import ReferenceModel
+
+GREEDY = _core.Sampling(temperature=0)
+VOCAB = 320
+
+
+def open_cuda(directory: Path, **options: Any) -> _core.Engine:
+    return open_engine(directory, device=0, **options)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(make_checkpoint: MakeCheckpoint) -> Path:
+    return make_checkpoint(CheckpointSpec(sliding_window=128))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in SMALL_CASES if case.spec.head_dim % 16 == 0],
+    ids=lambda case: case.name,
+)
+def test_golden_logits(case: GoldenCase, make_checkpoint: MakeCheckpoint) -> None:
+    directory = make_checkpoint(case.spec)
+    golden = load_golden(case, directory)
+    engine = open_cuda(directory)
+    logits = golden.of(engine.logits(np.array(case.token_ids(), np.int32)))
+    assert median_relative_l2(logits, golden.plain) <= CUDA_FROM_PLAIN
+    assert median_relative_l2(logits, golden.rounded) <= CUDA_FROM_ROUNDED
+
+
+def test_bf16_experts(make_checkpoint: MakeCheckpoint) -> None:
+    spec = CheckpointSpec(
+        hidden_size=80, intermediate_size=56, num_heads=5, num_kv_heads=5, experts_mxfp4=False
+    )
+    directory = make_checkpoint(spec)
+    ids = random_ids(40, VOCAB)
+    expected = ReferenceModel(directory).logits(ids.tolist())
+    assert median_relative_l2(open_cuda(directory).logits(ids), expected) <= CUDA_FROM_PLAIN
+
+
+def test_token_by_token_equals_prefill(checkpoint: Path) -> None:
+    """Bit for bit, in any chunking, and each prefix by itself."""
+    ids = random_ids(150, VOCAB)
+    engine = open_cuda(checkpoint)
+    whole = engine.logits(ids)
+    for chunk in (1, 7, 33, 70):
+        assert np.array_equal(engine.logits(ids, chunk=chunk), whole)
+    assert np.array_equal(engine.logits(ids[:17]), whole[:17])
+
+
+def test_requests_beside_one_another_answer_as_alone(checkpoint: Path) -> None:
+    prompts = [random_ids(n, VOCAB, seed=n) for n in (3, 40, 17, 90, 130)]
+    sampling = [
+        GREEDY,
+        _core.Sampling(temperature=1.0, seed=3),
+        _core.Sampling(temperature=0.8, top_p=0.9, top_k=40, seed=4),
+        _core.Sampling(temperature=1.0, min_p=0.02, seed=5),
+        _core.Sampling(temperature=1.0, seed=6, repetition_penalty=1.2),
+    ]
+    engine = open_cuda(checkpoint, max_batch=5)
+    alone = []
+    for prompt, params in zip(prompts, sampling, strict=True):
+        request = engine.submit(prompt, params, 6)
+        alone.append(tokens_of(run(engine)[request]))
+    fresh = open_cuda(checkpoint, max_batch=5, prefix_cache=False)
+    requests = [fresh.submit(p, s, 6) for p, s in zip(prompts, sampling, strict=True)]
+    events = run(fresh)
+    assert [tokens_of(events[request]) for request in requests] == alone
+    fresh.audit()
+
+
+def test_tokens_drawn_on_the_device_are_those_drawn_on_the_host(checkpoint: Path) -> None:
+    """Asking for logprobs takes the host's way."""
+    engine = open_cuda(checkpoint)
+    ids = random_ids(20, VOCAB)
+    for seed in range(3):
+        for params in ({"temperature": 0.7}, {"temperature": 1.0, "top_p": 0.8}, {"top_k": 5}):
+            answers = []
+            for more in ({}, {"logprobs": 0}):
+                sampling = _core.Sampling(seed=seed, **params, **more)
+                request = engine.submit(ids, sampling, 5)
+                answers.append(tokens_of(run(engine)[request]))
+            assert answers[0] == answers[1]
+
+
+def test_samples_and_forks_copy_the_page_they_share(checkpoint: Path) -> None:
+    engine = open_cuda(checkpoint, max_batch=3)
+    ids = random_ids(50, VOCAB)
+    first = engine.submit(ids, _core.Sampling(temperature=1.0, seed=7), 8, n=3)
+    events = run(engine)
+    cold = open_cuda(checkpoint, prefix_cache=False)
+    request = cold.submit(ids, _core.Sampling(temperature=1.0, seed=7), 8)
+    assert tokens_of(events[first]) == tokens_of(run(cold)[request])
+    assert len({tuple(tokens_of(events[first + i])) for i in range(3)}) == 3
+    engine.audit()
+
+
+def test_logits_are_close_to_the_cpu_s(checkpoint: Path) -> None:
+    ids = random_ids(100, VOCAB)
+    cpu = open_engine(checkpoint).logits(ids)
+    assert median_relative_l2(open_cuda(checkpoint).logits(ids), cpu) <= CUDA_FROM_PLAIN
+
+
+def test_bad_options_are_refused(checkpoint: Path, make_checkpoint: MakeCheckpoint) -> None:
+    with pytest.raises(InvalidRequestError, match="cuda:7"):
+        open_engine(checkpoint, device=7)
+    with pytest.raises(InvalidRequestError, match="precision"):
+        open_cuda(checkpoint, precision="int8")
+    with pytest.raises(InvalidRequestError, match="kv_cache_dtype"):
+        open_cuda(checkpoint, kv_cache_dtype="int8")
+    with pytest.raises(InvalidRequestError, match="head_dim"):
+        open_cuda(make_checkpoint(CheckpointSpec(head_dim=24)))
+    open_cuda(checkpoint)  # nothing of what failed is left behind
+
+
+def test_made_up_weights(checkpoint: Path) -> None:
+    from motet.config import load_config
+    from motet.weights import core_config
+
+    config = core_config(load_config(checkpoint))
+    settings: dict[str, Any] = {"max_context": 256, "kv_cache_bytes": 1 << 24, "threads": 1}
+    engine = _core.Engine(config, None, device=0, **settings)
+    logits = engine.logits(random_ids(30, VOCAB))
+    assert np.isfinite(logits).all()
+    assert logits.std(axis=1).min() > 0.01
+    again = _core.Engine(config, None, device=0, **settings)
+    assert np.array_equal(again.logits(random_ids(30, VOCAB)), logits)
