@@ -13,6 +13,7 @@ void BindCudaOps(pybind11::module_& m) {
 #else
   ops.attr("emulated") = false;
 #endif
+  BindCudaDense(ops);
   BindCudaNorm(ops);
 }
 
