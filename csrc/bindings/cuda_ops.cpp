@@ -14,6 +14,7 @@ void BindCudaOps(pybind11::module_& m) {
   ops.attr("emulated") = false;
 #endif
   BindCudaNorm(ops);
+  BindCudaSample(ops);
 }
 
 }  // namespace motet
