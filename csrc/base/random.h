@@ -3,33 +3,48 @@
 // stream is a function of (key, n), so what else is in a batch can't change what a request draws.
 #pragma once
 
-#include <array>
 #include <cstdint>
+
+#ifdef __CUDACC__  // kernels draw too
+#define MOTET_HOST_DEVICE __host__ __device__
+#else
+#define MOTET_HOST_DEVICE
+#endif
 
 namespace motet {
 
-using PhiloxCounter = std::array<uint32_t, 4>;
-using PhiloxKey = std::array<uint32_t, 2>;
+// No std::array: its operators are for the host only.
+struct PhiloxCounter {
+  uint32_t x, y, z, w;
+  friend bool operator==(const PhiloxCounter&, const PhiloxCounter&) = default;
+};
+struct PhiloxKey {
+  uint32_t x, y;
+};
 
-constexpr PhiloxCounter Philox(PhiloxCounter counter, PhiloxKey key) {
+MOTET_HOST_DEVICE constexpr PhiloxCounter Philox(PhiloxCounter counter, PhiloxKey key) {
   constexpr int kRounds = 10;
   for (int round = 0; round < kRounds; ++round) {
-    const uint64_t a = uint64_t{0xD2511F53u} * counter[0];
-    const uint64_t b = uint64_t{0xCD9E8D57u} * counter[2];
-    counter = {static_cast<uint32_t>(b >> 32) ^ counter[1] ^ key[0], static_cast<uint32_t>(b),
-               static_cast<uint32_t>(a >> 32) ^ counter[3] ^ key[1], static_cast<uint32_t>(a)};
-    key = {key[0] + 0x9E3779B9u, key[1] + 0xBB67AE85u};
+    const uint64_t a = uint64_t{0xD2511F53u} * counter.x;
+    const uint64_t b = uint64_t{0xCD9E8D57u} * counter.z;
+    counter = {static_cast<uint32_t>(b >> 32) ^ counter.y ^ key.x, static_cast<uint32_t>(b),
+               static_cast<uint32_t>(a >> 32) ^ counter.w ^ key.y, static_cast<uint32_t>(a)};
+    key = {key.x + 0x9E3779B9u, key.y + 0xBB67AE85u};
   }
   return counter;
 }
 
-// The uniform number in [0, 1), 53 bits fine, that belongs to a position of a seed's stream.
-constexpr double UniformAt(uint64_t seed, uint64_t position) {
+// 53 uniform bits that belong to a position of a seed's stream.
+MOTET_HOST_DEVICE constexpr uint64_t UniformBitsAt(uint64_t seed, uint64_t position) {
   const PhiloxCounter words =
       Philox({static_cast<uint32_t>(position), static_cast<uint32_t>(position >> 32), 0, 0},
              {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
-  const uint64_t bits = uint64_t{words[1]} << 32 | words[0];
-  return static_cast<double>(bits >> 11) * 0x1p-53;
+  return (uint64_t{words.y} << 32 | words.x) >> 11;
+}
+
+// They as a number in [0, 1).
+constexpr double UniformAt(uint64_t seed, uint64_t position) {
+  return static_cast<double>(UniformBitsAt(seed, position)) * 0x1p-53;
 }
 
 // The paper's known answers (its library's kat_vectors).

@@ -15,6 +15,7 @@ void BindCudaOps(pybind11::module_& m) {
 #endif
   BindCudaDense(ops);
   BindCudaNorm(ops);
+  BindCudaSample(ops);
 }
 
 }  // namespace motet

@@ -56,5 +56,6 @@ class OnDevice {
 // One a file of kernels; cuda_ops.cpp calls them all.
 void BindCudaDense(pybind11::module_& m);
 void BindCudaNorm(pybind11::module_& m);
+void BindCudaSample(pybind11::module_& m);
 
 }  // namespace motet

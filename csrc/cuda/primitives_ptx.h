@@ -132,6 +132,27 @@ __device__ __forceinline__ uint32_t MultiplyF16(uint32_t a, uint32_t b) {  // bo
 __device__ __forceinline__ uint32_t BytePermute(uint32_t a, uint32_t b, uint32_t selector) {
   return __byte_perm(a, b, selector);
 }
+
+// Never fused into a multiply-add: for arithmetic that must round as the CPU's does.
+__device__ __forceinline__ float AddUnfused(float a, float b) { return __fadd_rn(a, b); }
+__device__ __forceinline__ double AddUnfused(double a, double b) { return __dadd_rn(a, b); }
+__device__ __forceinline__ float MultiplyUnfused(float a, float b) { return __fmul_rn(a, b); }
+__device__ __forceinline__ double MultiplyUnfused(double a, double b) { return __dmul_rn(a, b); }
+
+__device__ __forceinline__ uint64_t RoundToUint64(float x) { return __float2ull_rn(x); }
+__device__ __forceinline__ uint64_t MultiplyHigh(uint64_t a, uint64_t b) {
+  return __umul64hi(a, b);
+}
+__device__ __forceinline__ int BitWidth(uint64_t x) {
+  return 64 - __clzll(static_cast<long long>(x));
+}
+
+// What other blocks of the same kernel wrote: past the first-level cache, which may be stale.
+template <class T>
+__device__ __forceinline__ T LoadFresh(const T* p) {
+  return __ldcg(p);
+}
+
 __device__ __forceinline__ float BitsToFloat(uint32_t bits) { return __uint_as_float(bits); }
 __device__ __forceinline__ uint32_t FloatToBits(float x) { return __float_as_uint(x); }
 

@@ -5,7 +5,8 @@ set(cuda_kernels
   csrc/cuda/kernels/dummy.cu
   csrc/cuda/kernels/norm.cu
   csrc/cuda/kernels/pack.cu
-  csrc/cuda/kernels/page_changes.cu)
+  csrc/cuda/kernels/page_changes.cu
+  csrc/cuda/kernels/sample.cu)
 set(cuda_sources
   csrc/cuda/backend.cpp
   csrc/cuda/device.cpp
@@ -19,7 +20,8 @@ set(cuda_sources
 set(cuda_bindings
   csrc/bindings/cuda_dense.cpp
   csrc/bindings/cuda_norm.cpp
-  csrc/bindings/cuda_ops.cpp)
+  csrc/bindings/cuda_ops.cpp
+  csrc/bindings/cuda_sample.cpp)
 set(cuda_absent_sources
   csrc/cuda/device_absent.cpp
   csrc/engine/cuda_device_absent.cpp)

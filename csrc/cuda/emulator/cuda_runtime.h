@@ -75,10 +75,16 @@ void Enqueue(Stream* stream, std::function<void()> work);
 #define gridDim (::motet::emulator::CurrentBlock().grid)
 
 inline void __syncthreads() { ::motet::emulator::Barrier(); }
-inline int atomicAdd(int* address, int value) {
-  const int before = *address;
+template <class T>
+T AtomicAdd(T* address, T value) {
+  const T before = *address;
   *address += value;
   return before;
+}
+inline int atomicAdd(int* address, int value) { return AtomicAdd(address, value); }
+inline unsigned atomicAdd(unsigned* address, unsigned value) { return AtomicAdd(address, value); }
+inline unsigned long long atomicAdd(unsigned long long* address, unsigned long long value) {
+  return AtomicAdd(address, value);
 }
 inline void __threadfence() {}
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }

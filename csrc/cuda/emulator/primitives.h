@@ -2,6 +2,7 @@
 #pragma once
 
 #include <bit>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -180,6 +181,23 @@ inline uint32_t BytePermute(uint32_t a, uint32_t b, uint32_t selector) {
   }
   return result;
 }
+
+inline float AddUnfused(float a, float b) { return a + b; }
+inline double AddUnfused(double a, double b) { return a + b; }
+inline float MultiplyUnfused(float a, float b) { return a * b; }
+inline double MultiplyUnfused(double a, double b) { return a * b; }
+
+inline uint64_t RoundToUint64(float x) { return static_cast<uint64_t>(std::rint(x)); }
+inline uint64_t MultiplyHigh(uint64_t a, uint64_t b) {
+  return static_cast<uint64_t>(static_cast<unsigned __int128>(a) * b >> 64);
+}
+inline int BitWidth(uint64_t x) { return static_cast<int>(std::bit_width(x)); }
+
+template <class T>
+T LoadFresh(const T* p) {
+  return *p;
+}
+
 inline float BitsToFloat(uint32_t bits) { return std::bit_cast<float>(bits); }
 inline uint32_t FloatToBits(float x) { return std::bit_cast<uint32_t>(x); }
 

@@ -1,0 +1,146 @@
+// Selection by a whole block: where, going by rank, a sum of weights reaches a target.
+#pragma once
+
+#include "cuda/primitives.h"
+
+namespace motet::cuda {
+
+inline constexpr int kSelectThreads = 256;
+inline constexpr int kSelectWarps = kSelectThreads / kWarpSize;
+inline constexpr int kBinBits = 9;
+inline constexpr int kBins = 1 << kBinBits;  // two a thread
+static_assert(kBins == 2 * kSelectThreads);
+
+// Sums of 64 bits in shared memory. Two words each: the GPU adds to 32 bits at once, but would
+// compare and swap 64 in a loop.
+struct Histogram {
+  unsigned low[kBins], high[kBins];
+
+  __device__ __forceinline__ void Clear() {
+    for (int bin = static_cast<int>(threadIdx.x); bin < kBins; bin += kSelectThreads) {
+      low[bin] = high[bin] = 0;
+    }
+  }
+  __device__ __forceinline__ void Add(int bin, uint64_t value) {
+    const auto word = static_cast<unsigned>(value);
+    const bool carry = atomicAdd(&low[bin], word) + word < word;
+    const unsigned rest = static_cast<unsigned>(value >> 32) + (carry ? 1u : 0u);
+    if (rest > 0) atomicAdd(&high[bin], rest);
+  }
+  __device__ __forceinline__ uint64_t At(int bin) const {
+    return uint64_t{high[bin]} << 32 | low[bin];
+  }
+};
+
+// An element of what is selected from. Ranks are distinct; the lowest comes first.
+struct Ranked {
+  uint64_t rank, weight;  // weight 0: not there
+};
+
+// The element at which the target is reached, and the weight of those before it.
+struct Cut {
+  uint64_t rank, weight, before;
+  __device__ __forceinline__ uint64_t Reached() const { return before + weight; }
+};
+
+struct SelectShared {
+  Histogram histogram;
+  uint64_t warps[kSelectWarps];
+  uint64_t before;
+  Ranked only;
+  unsigned active;
+  int digit;
+};
+
+// combine(x of every thread), the same in each; it must not mind the order.
+template <class F>
+__device__ __forceinline__ uint64_t BlockCombine(uint64_t x, SelectShared& shared, F combine) {
+#pragma unroll
+  for (int mask = kWarpSize / 2; mask > 0; mask /= 2) x = combine(x, ShuffleXor(x, mask));
+  if (LaneIndex() == 0) shared.warps[WarpIndex()] = x;
+  __syncthreads();
+  x = shared.warps[0];
+#pragma unroll
+  for (int warp = 1; warp < kSelectWarps; ++warp) x = combine(x, shared.warps[warp]);
+  __syncthreads();
+  return x;
+}
+__device__ __forceinline__ uint64_t BlockSum(uint64_t x, SelectShared& shared) {
+  return BlockCombine(x, shared, [](uint64_t a, uint64_t b) { return a + b; });
+}
+__device__ __forceinline__ uint64_t BlockMax(uint64_t x, SelectShared& shared) {
+  return BlockCombine(x, shared, [](uint64_t a, uint64_t b) { return a > b ? a : b; });
+}
+
+// Sets shared.digit to the bin in which the histogram's running sum, from `before` on, reaches the
+// target, and shared.before to the sum before that bin.
+__device__ __forceinline__ void FindBin(uint64_t before, uint64_t target, SelectShared& shared) {
+  const int bin = 2 * static_cast<int>(threadIdx.x);
+  const uint64_t first = shared.histogram.At(bin), second = shared.histogram.At(bin + 1);
+  uint64_t sum = first + second;
+#pragma unroll
+  for (int distance = 1; distance < kWarpSize; distance *= 2) {
+    const uint64_t lower = ShuffleUp(sum, distance);
+    if (LaneIndex() >= distance) sum += lower;
+  }
+  if (LaneIndex() == kWarpSize - 1) shared.warps[WarpIndex()] = sum;
+  __syncthreads();
+  for (int warp = 0; warp < WarpIndex(); ++warp) before += shared.warps[warp];
+  before += sum - first - second;
+  if (before < target && target <= before + first + second) {
+    const bool in_first = target <= before + first;
+    shared.digit = in_first ? bin : bin + 1;
+    shared.before = in_first ? before : before + first;
+  }
+  __syncthreads();
+}
+
+// Of the elements at(0) to at(n - 1), with ranks below 2^bits, the one at which the sum of weights
+// reaches `target`, which is from 1 to the sum of all. The same in every thread. A radix select:
+// each pass fixes the next digit of the rank, until one element is left.
+template <class At>
+__device__ __forceinline__ Cut Select(int64_t n, int bits, uint64_t target, SelectShared& shared,
+                                      At at) {
+  uint64_t prefix = 0, before = 0;
+  for (;;) {
+    const int shift = bits > kBinBits ? bits - kBinBits : 0;
+    shared.histogram.Clear();
+    if (threadIdx.x == 0) shared.active = 0;
+    __syncthreads();
+    unsigned active = 0;
+    for (int64_t i = threadIdx.x; i < n; i += kSelectThreads) {
+      const Ranked element = at(i);
+      if (element.weight == 0 || element.rank >> bits != prefix) continue;
+      shared.histogram.Add(static_cast<int>(element.rank >> shift & ((1 << (bits - shift)) - 1)),
+                           element.weight);
+      shared.only = element;  // read only where it is the only one
+      ++active;
+    }
+    if (active > 0) atomicAdd(&shared.active, active);
+    __syncthreads();
+    if (shared.active == 1) break;
+    FindBin(before, target, shared);
+    before = shared.before;
+    prefix = prefix << (bits - shift) | static_cast<unsigned>(shared.digit);
+    bits = shift;
+  }
+  const Cut cut{shared.only.rank, shared.only.weight, before};
+  __syncthreads();
+  return cut;
+}
+
+// True in the block of those that share `ticket` (0 at first) that is the last to come here: it
+// then sees what all of them wrote, by LoadFresh.
+__device__ __forceinline__ bool IsLastBlock(unsigned* ticket, unsigned blocks,
+                                            SelectShared& shared) {
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) shared.active = atomicAdd(ticket, 1u);
+  __syncthreads();
+  const bool last = shared.active == blocks - 1;
+  __syncthreads();
+  if (last) __threadfence();
+  return last;
+}
+
+}  // namespace motet::cuda
