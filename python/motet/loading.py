@@ -93,9 +93,7 @@ def load(
         _refuse("load_format", "'auto' where the model runs on the CPU", options.load_format)
     # Both take a second: the weights in C++, the tokenizer's file in a library that keeps the GIL.
     with ThreadPoolExecutor(1, "motet-load") as pool:
-        starting = pool.submit(
-            _start, config, core, weights, n_bytes, device, options, progress
-        )
+        starting = pool.submit(_start, config, core, weights, n_bytes, device, options, progress)
         tokenizer = Tokenizer.from_dir(directory)
         if tokenizer.vocab_size > config.vocab_size:
             raise CheckpointError(

@@ -29,7 +29,14 @@ def test_info(llm: LLM, tiny_checkpoint: Path) -> None:
 @pytest.mark.parametrize(
     ("param", "value"),
     [
-        ("device", "cuda"),
+        ("device", "gpu"),
+        ("device", "cuda:x"),
+        ("device", None),
+        ("device", 0),
+        ("gpu_memory", 0),
+        ("gpu_memory", 1.5),
+        ("gpu_memory", True),
+        ("load_format", "random"),
         ("precision", "int4"),
         ("max_context", 0),
         ("max_context", 10**9),

@@ -1,0 +1,118 @@
+"""Which device a model is given, and how a GPU's memory is planned, on cards that are made up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from motet import LLM, DeviceError, InvalidRequestError, OutOfMemoryError, _core, gpu
+from motet.config import load_config
+from motet.loading import Options
+from motet.weights import core_config
+
+GB = 10**9
+
+
+@dataclass
+class Card:
+    """What `_core.cuda_memory` says of a card and a model."""
+
+    total: int = 16 * GB
+    free: int = 15 * GB
+    weights: int = 8 * GB
+    workspace: int = GB
+
+    def memory(self, *_: object) -> dict[str, int]:
+        return {name: getattr(self, name) for name in ("weights", "workspace", "free", "total")}
+
+
+@pytest.fixture
+def core(tiny_checkpoint: Path) -> _core.ModelConfig:
+    return core_config(load_config(tiny_checkpoint))
+
+
+def insert(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_core, "cuda_devices", lambda: [{"name": "made up"}])
+    monkeypatch.setattr(_core, "cuda_memory", card.memory)
+
+
+def test_names_of_devices() -> None:
+    assert [gpu.device_index(name) for name in ("cpu", "cuda", "cuda:0", "cuda:12")] == [
+        -1,
+        0,
+        0,
+        12,
+    ]
+    for name in ("", "gpu", "cuda:", "cuda:-1", "cuda:1 ", "CUDA"):
+        with pytest.raises(InvalidRequestError, match="device: expected"):
+            gpu.device_index(name)
+
+
+def test_the_cache_gets_what_weights_and_work_space_leave(
+    core: _core.ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert(Card(), monkeypatch)
+    share = gpu.cache_budget(Options(gpu_memory=0.75), core, 0, 1024)
+    assert share == 12 * GB - 9 * GB
+    assert gpu.cache_budget(Options(gpu_memory=10 * GB), core, 0, 1024) == GB
+    # Of the whole card only what is free, but for a little.
+    whole = gpu.cache_budget(Options(gpu_memory=1.0), core, 0, 1024)
+    assert 5.5 * GB < whole < 6 * GB
+    assert gpu.cache_budget(Options(kv_cache_bytes=123456789), core, 0, 1024) == 123456789
+
+
+@pytest.mark.parametrize(
+    ("card", "options", "advice"),
+    [
+        (Card(weights=15 * GB), Options(), "takes a card with 16"),
+        (Card(free=3 * GB), Options(), "once other programs have freed the card"),
+        (Card(), Options(gpu_memory=2 * GB), r"gpu_memory=9\d+ would do"),
+        (
+            Card(),
+            Options(kv_cache_bytes=7 * GB),
+            "smaller max_context, max_batch or kv_cache_bytes",
+        ),
+    ],
+)
+def test_what_does_not_fit_says_what_would(
+    core: _core.ModelConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    card: Card,
+    options: Options,
+    advice: str,
+) -> None:
+    insert(card, monkeypatch)
+    with pytest.raises(OutOfMemoryError, match=advice) as caught:
+        gpu.cache_budget(options, core, 0, 1024)
+    assert f"weights {card.weights / GB:.2f} GB" in str(caught.value)
+
+
+def test_auto_takes_a_gpu_only_where_the_model_fits_and_the_options_are_its(
+    core: _core.ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert(Card(), monkeypatch)
+    assert gpu.choose(Options(), core) == 0
+    assert gpu.choose(Options(device="cpu"), core) == gpu.CPU
+    assert gpu.choose(Options(device="cuda:3"), core) == 3
+    assert gpu.choose(Options(precision="int8"), core) == gpu.CPU
+    assert gpu.choose(Options(kv_cache_dtype="int8"), core) == gpu.CPU
+    insert(Card(weights=20 * GB), monkeypatch)
+    assert gpu.choose(Options(), core) == gpu.CPU
+    monkeypatch.setattr(_core, "cuda_devices", list)
+    assert gpu.choose(Options(), core) == gpu.CPU
+
+
+@pytest.mark.skipif(bool(_core.cuda_devices()), reason="there is a GPU")
+def test_without_a_gpu_asking_for_one_is_a_typed_error(tiny_checkpoint: Path) -> None:
+    with pytest.raises(DeviceError, match="device"):
+        LLM(tiny_checkpoint, device="cuda")
+    assert _core.cuda_problem()
+    with LLM(tiny_checkpoint, max_context=64) as llm:  # the CPU is as good as before
+        assert llm.info.device == "cpu"
+
+
+def test_weights_are_made_up_only_on_a_gpu(tiny_checkpoint: Path) -> None:
+    with pytest.raises(InvalidRequestError, match="load_format"):
+        LLM(tiny_checkpoint, device="cpu", load_format="dummy")
