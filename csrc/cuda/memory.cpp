@@ -99,7 +99,8 @@ Graph::~Graph() {
 }
 
 void Graph::Begin(Stream stream) {
-  Check(cudaStreamBeginCapture(Handle(stream), cudaStreamCaptureModeThreadLocal), "a graph");
+  // Relaxed: a kernel that is launched for the first time is loaded now, which may allocate.
+  Check(cudaStreamBeginCapture(Handle(stream), cudaStreamCaptureModeRelaxed), "a graph");
 }
 
 Graph Graph::End(Stream stream) {

@@ -59,7 +59,7 @@ class CudaDevice final : public Device {
         step_(config, Limits(options)),
         tokens_(options.max_logit_rows * static_cast<int64_t>(sizeof(int32_t)), "a step"),
         logits_(config.vocab_size * static_cast<int64_t>(sizeof(float)), "logits") {
-    cuda::Synchronize(stream_);
+    WarmUp();
   }
 
   ~CudaDevice() override {
@@ -114,6 +114,15 @@ class CudaDevice final : public Device {
     cuda::RequireDevice(device);
     cuda::UseDevice(device);
     return device;
+  }
+
+  // A step of no tokens: kernels are loaded now, not at the first request, and a device that can't
+  // run them is known at once.
+  void WarmUp() {
+    BatchPlan plan(1, 1, 1);
+    step_.Fill(plan, {1, 1, 1}, true);
+    Enqueue([] {});
+    cuda::Synchronize(stream_);
   }
 
   static int64_t Context(const BatchPlan& plan) {
