@@ -13,7 +13,10 @@ void BindCudaOps(pybind11::module_& m) {
 #else
   ops.attr("emulated") = false;
 #endif
+  BindCudaMoe(ops);
+  BindCudaMxfp4(ops);
   BindCudaNorm(ops);
+  BindCudaRoute(ops);
 }
 
 }  // namespace motet

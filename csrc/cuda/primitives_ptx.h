@@ -132,6 +132,10 @@ __device__ __forceinline__ uint32_t MultiplyF16(uint32_t a, uint32_t b) {  // bo
 __device__ __forceinline__ uint32_t BytePermute(uint32_t a, uint32_t b, uint32_t selector) {
   return __byte_perm(a, b, selector);
 }
+__device__ __forceinline__ int CountBits(uint32_t bits) { return __popc(bits); }
+// Never one fused multiply-add with what is around them: the same bits wherever they stand.
+__device__ __forceinline__ float Add(float a, float b) { return __fadd_rn(a, b); }
+__device__ __forceinline__ float Multiply(float a, float b) { return __fmul_rn(a, b); }
 __device__ __forceinline__ float BitsToFloat(uint32_t bits) { return __uint_as_float(bits); }
 __device__ __forceinline__ uint32_t FloatToBits(float x) { return __float_as_uint(x); }
 

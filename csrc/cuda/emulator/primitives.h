@@ -180,6 +180,9 @@ inline uint32_t BytePermute(uint32_t a, uint32_t b, uint32_t selector) {
   }
   return result;
 }
+inline int CountBits(uint32_t bits) { return std::popcount(bits); }
+inline float Add(float a, float b) { return a + b; }
+inline float Multiply(float a, float b) { return a * b; }
 inline float BitsToFloat(uint32_t bits) { return std::bit_cast<float>(bits); }
 inline uint32_t FloatToBits(float x) { return std::bit_cast<uint32_t>(x); }
 
