@@ -16,6 +16,10 @@ void BindCudaOps(pybind11::module_& m) {
   BindCudaDense(ops);
   BindCudaNorm(ops);
   BindCudaSample(ops);
+  BindCudaMoe(ops);
+  BindCudaMxfp4(ops);
+  BindCudaNorm(ops);
+  BindCudaRoute(ops);
 }
 
 }  // namespace motet

@@ -57,5 +57,9 @@ class OnDevice {
 void BindCudaDense(pybind11::module_& m);
 void BindCudaNorm(pybind11::module_& m);
 void BindCudaSample(pybind11::module_& m);
+void BindCudaMoe(pybind11::module_& m);
+void BindCudaMxfp4(pybind11::module_& m);
+void BindCudaNorm(pybind11::module_& m);
+void BindCudaRoute(pybind11::module_& m);
 
 }  // namespace motet

@@ -153,6 +153,10 @@ __device__ __forceinline__ T LoadFresh(const T* p) {
   return __ldcg(p);
 }
 
+__device__ __forceinline__ int CountBits(uint32_t bits) { return __popc(bits); }
+// Never one fused multiply-add with what is around them: the same bits wherever they stand.
+__device__ __forceinline__ float Add(float a, float b) { return __fadd_rn(a, b); }
+__device__ __forceinline__ float Multiply(float a, float b) { return __fmul_rn(a, b); }
 __device__ __forceinline__ float BitsToFloat(uint32_t bits) { return __uint_as_float(bits); }
 __device__ __forceinline__ uint32_t FloatToBits(float x) { return __float_as_uint(x); }
 
