@@ -13,6 +13,8 @@ void BindCudaOps(pybind11::module_& m) {
 #else
   ops.attr("emulated") = false;
 #endif
+  BindCudaAttention(ops);
+  BindCudaEmbed(ops);
   BindCudaNorm(ops);
 }
 

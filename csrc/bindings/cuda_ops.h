@@ -54,6 +54,8 @@ class OnDevice {
 };
 
 // One a file of kernels; cuda_ops.cpp calls them all.
+void BindCudaAttention(pybind11::module_& m);
+void BindCudaEmbed(pybind11::module_& m);
 void BindCudaNorm(pybind11::module_& m);
 
 }  // namespace motet

@@ -132,6 +132,14 @@ __device__ __forceinline__ uint32_t MultiplyF16(uint32_t a, uint32_t b) {  // bo
 __device__ __forceinline__ uint32_t BytePermute(uint32_t a, uint32_t b, uint32_t selector) {
   return __byte_perm(a, b, selector);
 }
+// 2^x to two units in the last place; subnormal results are 0.
+__device__ __forceinline__ float Exp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+// A product that is rounded: not fused with a sum that it goes into.
+__device__ __forceinline__ float MultiplyRounded(float a, float b) { return __fmul_rn(a, b); }
 __device__ __forceinline__ float BitsToFloat(uint32_t bits) { return __uint_as_float(bits); }
 __device__ __forceinline__ uint32_t FloatToBits(float x) { return __float_as_uint(x); }
 

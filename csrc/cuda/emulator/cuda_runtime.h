@@ -82,6 +82,12 @@ inline int atomicAdd(int* address, int value) {
 }
 inline void __threadfence() {}
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
+inline void sincospi(double x, double* sine, double* cosine) {
+  *sine = std::sin(x * 3.14159265358979323846);
+  *cosine = std::cos(x * 3.14159265358979323846);
+}
+inline int min(int a, int b) { return a < b ? a : b; }
+inline int max(int a, int b) { return a > b ? a : b; }
 
 using cudaStream_t = ::motet::emulator::Stream*;
 using cudaGraph_t = struct motet_emulator_graph*;

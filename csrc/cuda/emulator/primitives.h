@@ -180,6 +180,8 @@ inline uint32_t BytePermute(uint32_t a, uint32_t b, uint32_t selector) {
   }
   return result;
 }
+inline float Exp2(float x) { return std::exp2(x); }
+inline float MultiplyRounded(float a, float b) { return a * b; }
 inline float BitsToFloat(uint32_t bits) { return std::bit_cast<float>(bits); }
 inline uint32_t FloatToBits(float x) { return std::bit_cast<uint32_t>(x); }
 
