@@ -14,6 +14,8 @@ void BindCudaOps(pybind11::module_& m) {
   ops.attr("emulated") = false;
 #endif
   BindCudaDense(ops);
+  BindCudaAttention(ops);
+  BindCudaEmbed(ops);
   BindCudaNorm(ops);
   BindCudaSample(ops);
   BindCudaMoe(ops);

@@ -55,6 +55,8 @@ class OnDevice {
 
 // One a file of kernels; cuda_ops.cpp calls them all.
 void BindCudaDense(pybind11::module_& m);
+void BindCudaAttention(pybind11::module_& m);
+void BindCudaEmbed(pybind11::module_& m);
 void BindCudaNorm(pybind11::module_& m);
 void BindCudaSample(pybind11::module_& m);
 void BindCudaMoe(pybind11::module_& m);

@@ -157,6 +157,14 @@ __device__ __forceinline__ int CountBits(uint32_t bits) { return __popc(bits); }
 // Never one fused multiply-add with what is around them: the same bits wherever they stand.
 __device__ __forceinline__ float Add(float a, float b) { return __fadd_rn(a, b); }
 __device__ __forceinline__ float Multiply(float a, float b) { return __fmul_rn(a, b); }
+// 2^x to two units in the last place; subnormal results are 0.
+__device__ __forceinline__ float Exp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+// A product that is rounded: not fused with a sum that it goes into.
+__device__ __forceinline__ float MultiplyRounded(float a, float b) { return __fmul_rn(a, b); }
 __device__ __forceinline__ float BitsToFloat(uint32_t bits) { return __uint_as_float(bits); }
 __device__ __forceinline__ uint32_t FloatToBits(float x) { return __float_as_uint(x); }
 

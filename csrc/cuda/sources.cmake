@@ -1,9 +1,11 @@
 # One line a file: kernels (compiled by nvcc, or as C++ for the emulator), host code, bindings, and
 # what stands in for them where there is no compiler.
 set(cuda_kernels
+  csrc/cuda/kernels/attention.cu
   csrc/cuda/kernels/choose_experts.cu
   csrc/cuda/kernels/dense.cu
   csrc/cuda/kernels/dummy.cu
+  csrc/cuda/kernels/embed.cu
   csrc/cuda/kernels/moe.cu
   csrc/cuda/kernels/norm.cu
   csrc/cuda/kernels/pack.cu
@@ -22,7 +24,9 @@ set(cuda_sources
   csrc/engine/cuda_device.cpp
   csrc/engine/cuda_step.cpp)
 set(cuda_bindings
+  csrc/bindings/cuda_attention.cpp
   csrc/bindings/cuda_dense.cpp
+  csrc/bindings/cuda_embed.cpp
   csrc/bindings/cuda_moe.cpp
   csrc/bindings/cuda_mxfp4.cpp
   csrc/bindings/cuda_norm.cpp

@@ -88,6 +88,12 @@ inline unsigned long long atomicAdd(unsigned long long* address, unsigned long l
 }
 inline void __threadfence() {}
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
+inline void sincospi(double x, double* sine, double* cosine) {
+  *sine = std::sin(x * 3.14159265358979323846);
+  *cosine = std::cos(x * 3.14159265358979323846);
+}
+inline int min(int a, int b) { return a < b ? a : b; }
+inline int max(int a, int b) { return a > b ? a : b; }
 
 using cudaStream_t = ::motet::emulator::Stream*;
 using cudaGraph_t = struct motet_emulator_graph*;

@@ -201,6 +201,8 @@ T LoadFresh(const T* p) {
 inline int CountBits(uint32_t bits) { return std::popcount(bits); }
 inline float Add(float a, float b) { return a + b; }
 inline float Multiply(float a, float b) { return a * b; }
+inline float Exp2(float x) { return std::exp2(x); }
+inline float MultiplyRounded(float a, float b) { return a * b; }
 inline float BitsToFloat(uint32_t bits) { return std::bit_cast<float>(bits); }
 inline uint32_t FloatToBits(float x) { return std::bit_cast<uint32_t>(x); }
 
