@@ -137,11 +137,13 @@ __global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
   }
   WaitForInputs();
   LetNextStart();
-  const int lane_at[2] = {g * Shape::kTokenBytes + SwizzledBytes(g, t),
-                          g * Shape::kTokenBytes + SwizzledBytes(g, 4 + t)};
-  char* buffer = SharedMemory() + group * Shape::kStepBytes;
-  char* other_buffer = buffer + kGroups * Shape::kStepBytes;
-  if (next.HasStep()) CopyStep<Shape>(p, first_token, next.Step(), thread, buffer);
+  // Of this lane's first vector in a step; that of the other 32 columns is 64 bytes off.
+  const int lane_at = g * Shape::kTokenBytes + SwizzledBytes(g, t);
+  int buffer = group * Shape::kStepBytes;
+  const int both_buffers = 2 * buffer + kGroups * Shape::kStepBytes;
+  if (next.HasStep()) {
+    CopyStep<Shape>(p, first_token, next.Step(), thread, SharedMemory() + buffer);
+  }
 
   float sums[kRowTiles][kTokenTiles][4] = {};
   // Of the segments so far: of one group in registers, of several in shared memory, where they add
@@ -157,17 +159,19 @@ __global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
     __syncthreads();  // the step has come to all, and all are done with the one before
     const bool has_step = next.HasStep(), ends_round = next.EndsRound();
     next.Advance();
-    if (next.HasStep()) CopyStep<Shape>(p, first_token, next.Step(), thread, other_buffer);
+    if (next.HasStep())
+      CopyStep<Shape>(p, first_token, next.Step(), thread, SharedMemory() + both_buffers - buffer);
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
       if (has_step) {
+        const char* from = SharedMemory() + ((buffer + lane_at) ^ (64 * c));
         constexpr int kTogether = 2;  // token tiles whose sums are independent
 #pragma unroll
         for (int n = 0; n < kTokenTiles; n += kTogether) {
           uint4 high[kTogether], low[kTogether];
 #pragma unroll
           for (int i = 0; i < kTogether; ++i) {
-            const char* at = buffer + 8 * (n + i) * Shape::kTokenBytes + lane_at[c];
+            const char* at = from + 8 * (n + i) * Shape::kTokenBytes;
             high[i] = *reinterpret_cast<const uint4*>(at);
             low[i] = *reinterpret_cast<const uint4*>(at + Shape::kTokenBytes / 2);
           }
@@ -176,9 +180,7 @@ __global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
       }
       if (next.HasStep()) load(next.Step(), c);
     }
-    char* const done = buffer;
-    buffer = other_buffer;
-    other_buffer = done;
+    buffer = both_buffers - buffer;
 
     if (!ends_round) continue;
     if constexpr (kGroups == 1) {
