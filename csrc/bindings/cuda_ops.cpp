@@ -13,15 +13,14 @@ void BindCudaOps(pybind11::module_& m) {
 #else
   ops.attr("emulated") = false;
 #endif
-  BindCudaDense(ops);
   BindCudaAttention(ops);
+  BindCudaDense(ops);
   BindCudaEmbed(ops);
-  BindCudaNorm(ops);
-  BindCudaSample(ops);
   BindCudaMoe(ops);
   BindCudaMxfp4(ops);
   BindCudaNorm(ops);
   BindCudaRoute(ops);
+  BindCudaSample(ops);
 }
 
 }  // namespace motet
