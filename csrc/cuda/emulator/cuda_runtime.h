@@ -20,8 +20,8 @@
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
-// Blocks of a thread of the host run one after the other.
-#define __shared__ static thread_local
+// Blocks run one after the other.
+#define __shared__ static
 
 struct uint3 {
   unsigned x, y, z;
