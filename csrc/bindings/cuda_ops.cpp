@@ -15,6 +15,7 @@ void BindCudaOps(pybind11::module_& m) {
 #endif
   BindCudaMoe(ops);
   BindCudaMxfp4(ops);
+  BindCudaDense(ops);
   BindCudaNorm(ops);
   BindCudaRoute(ops);
 }

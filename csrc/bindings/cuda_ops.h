@@ -56,6 +56,7 @@ class OnDevice {
 // One a file of kernels; cuda_ops.cpp calls them all.
 void BindCudaMoe(pybind11::module_& m);
 void BindCudaMxfp4(pybind11::module_& m);
+void BindCudaDense(pybind11::module_& m);
 void BindCudaNorm(pybind11::module_& m);
 void BindCudaRoute(pybind11::module_& m);
 

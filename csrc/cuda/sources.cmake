@@ -2,8 +2,10 @@
 # what stands in for them where there is no compiler.
 set(cuda_kernels
   csrc/cuda/kernels/choose_experts.cu
+  csrc/cuda/kernels/dense.cu
   csrc/cuda/kernels/moe.cu
   csrc/cuda/kernels/norm.cu
+  csrc/cuda/kernels/pack.cu
   csrc/cuda/kernels/pack_mxfp4.cu
   csrc/cuda/kernels/route.cu)
 set(cuda_sources
@@ -11,6 +13,7 @@ set(cuda_sources
   csrc/cuda/launch.cpp
   csrc/cuda/memory.cpp)
 set(cuda_bindings
+  csrc/bindings/cuda_dense.cpp
   csrc/bindings/cuda_moe.cpp
   csrc/bindings/cuda_mxfp4.cpp
   csrc/bindings/cuda_norm.cpp

@@ -1,0 +1,241 @@
+// Many tokens: each weight is read once for kTokens of them, and they, from shared memory, for the
+// kRows rows of a block. Warps side by side have different rows; where that makes too few warps,
+// groups of them have different segments of the columns.
+#pragma once
+
+#include "cuda/kernels/dense_product.cuh"
+#include "cuda/launch.h"
+
+namespace motet::cuda {
+
+inline constexpr int kManyThreads = 256;
+
+template <int kRowWarpsOf8, int kRowTilesOf16, int kTokenTilesOf8>
+struct ManyShape {
+  static constexpr int kRowWarps = kRowWarpsOf8, kRowTiles = kRowTilesOf16,
+                       kTokenTiles = kTokenTilesOf8;
+  static constexpr int kGroups = kManyThreads / kWarpSize / kRowWarps;
+  static constexpr int kBlockTiles = kRowWarps * kRowTiles;
+  static constexpr int kRows = kBlockTiles * kTileRows, kTokens = 8 * kTokenTiles;
+  // A step's columns of a group: `high` and `low` of a token side by side.
+  static constexpr int kTokenBytes = 2 * kStepColumns * 2;
+  static constexpr int kStepBytes = kTokens * kTokenBytes;
+  static constexpr int kTotalAt = 2 * kGroups * kStepBytes;  // two buffers come first
+  static constexpr int kSharedBytes = kTotalAt + (kGroups > 1 ? kRows * kTokens * 4 : 0);
+  static constexpr int kBlocksAtOnce = kRowTiles * kTokenTiles > 8 ? 1 : 2;  // by registers
+};
+
+// The steps of a group, one an iteration of the block. Round r has the segments of all groups,
+// r * kGroups and on; those that have fewer steps than others wait.
+template <int kGroups>
+class StepCursor {
+ public:
+  __device__ __forceinline__ StepCursor(int steps, int group) : steps_(steps), group_(group) {
+    StartRound();
+  }
+  __device__ __forceinline__ bool Done() const { return first_ >= kSegments; }
+  __device__ __forceinline__ bool EndsRound() const { return i_ + 1 == length_; }
+  __device__ __forceinline__ bool HasStep() const { return !Done() && step_ < end_; }
+  __device__ __forceinline__ int Step() const { return step_; }
+  __device__ __forceinline__ void Advance() {
+    ++step_;
+    if (++i_ < length_) return;
+    first_ += kGroups;
+    StartRound();
+  }
+
+ private:
+  // Of the first round from first_ that has steps.
+  __device__ __forceinline__ void StartRound() {
+    for (; first_ < kSegments; first_ += kGroups) {
+      length_ = 0;
+#pragma unroll
+      for (int s = 0; s < kGroups; ++s) {
+        const int begin = SegmentBegin(steps_, first_ + s),
+                  end = SegmentBegin(steps_, first_ + s + 1);
+        length_ = end - begin > length_ ? end - begin : length_;
+        if (s == group_) {
+          step_ = begin;
+          end_ = end;
+        }
+      }
+      if (length_ > 0) break;
+    }
+    i_ = 0;
+  }
+
+  int steps_, group_;
+  int first_ = 0, i_ = 0, length_ = 0, step_ = 0, end_ = 0;
+};
+
+// Where `chunk` of 16 bytes of a token is: halves of 64 bytes change places in odd tokens, so that
+// the lanes of a warp find theirs in different banks.
+__device__ __forceinline__ int SwizzledBytes(int token, int chunk) {
+  return 16 * (chunk ^ (4 * (token & 1)));
+}
+
+// This thread's share, of the kThreads of its group, of copying a step.
+template <class Shape>
+__device__ __forceinline__ void CopyStep(const DenseProduct& p, int first_token, int step,
+                                         int thread, char* to) {
+  constexpr int kChunks = Shape::kTokenBytes / 16, kThreads = Shape::kRowWarps * kWarpSize;
+  constexpr int kTokensAtOnce = kThreads / kChunks;
+  static_assert(kTokensAtOnce % 2 == 0);
+  const int chunk = thread % kChunks, token = thread / kChunks;
+  const uint16_t* from = (chunk < kChunks / 2 ? p.in.high : p.in.low) +
+                         (first_token + token) * p.in.stride + kStepColumns * step +
+                         8 * (chunk % (kChunks / 2));
+  to += token * Shape::kTokenBytes + SwizzledBytes(token, chunk);
+#pragma unroll
+  for (int i = 0; i < Shape::kTokens / kTokensAtOnce; ++i) {
+    CopyAsync16(to + i * kTokensAtOnce * Shape::kTokenBytes, from + i * kTokensAtOnce * p.in.stride,
+                first_token + token + i * kTokensAtOnce < p.num_tokens);
+  }
+  CopyCommit();
+}
+
+// d's sums, which become zero.
+__device__ __forceinline__ float4 Taken(float (&d)[4]) {
+  const float4 sums = make_float4(d[0], d[1], d[2], d[3]);
+  d[0] = d[1] = d[2] = d[3] = 0;
+  return sums;
+}
+
+template <class Shape, class Store>
+__global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
+    ManyTokensKernel(DenseProduct p, Store store) {
+  constexpr int kRowTiles = Shape::kRowTiles, kTokenTiles = Shape::kTokenTiles;
+  constexpr int kRowWarps = Shape::kRowWarps, kGroups = Shape::kGroups;
+  const int lane = LaneIndex(), g = lane / 4, t = lane % 4;
+  const int group = WarpIndex() / kRowWarps, row_warp = WarpIndex() % kRowWarps;
+  const int thread = static_cast<int>(threadIdx.x) % (kRowWarps * kWarpSize);
+  const int first_token = static_cast<int>(blockIdx.x) * Shape::kTokens;
+  const int first_tile = static_cast<int>(blockIdx.y) * Shape::kBlockTiles + row_warp * kRowTiles;
+
+  const uint4* tiles[kRowTiles];
+#pragma unroll
+  for (int r = 0; r < kRowTiles; ++r) {  // past the last: the last again, not stored
+    const int tile = first_tile + r < p.row_tiles ? first_tile + r : p.row_tiles - 1;
+    tiles[r] = reinterpret_cast<const uint4*>(p.Tile(tile)) + lane;
+  }
+  uint4 weights[2][kRowTiles][2];
+  const auto load = [&](int step, int c) {
+#pragma unroll
+    for (int r = 0; r < kRowTiles; ++r) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        weights[c][r][h] =
+            LoadOnce(tiles[r] + int64_t{step} * kStepVectors + (2 * c + h) * kWarpSize);
+      }
+    }
+  };
+
+  StepCursor<kGroups> next(p.steps, group);
+  if (next.HasStep()) {
+    load(next.Step(), 0);
+    load(next.Step(), 1);
+  }
+  WaitForInputs();
+  LetNextStart();
+  // Of this lane's first vector in a step; that of the other 32 columns is 64 bytes off.
+  const int lane_at = g * Shape::kTokenBytes + SwizzledBytes(g, t);
+  int buffer = group * Shape::kStepBytes;
+  const int both_buffers = 2 * buffer + kGroups * Shape::kStepBytes;
+  if (next.HasStep()) {
+    CopyStep<Shape>(p, first_token, next.Step(), thread, SharedMemory() + buffer);
+  }
+
+  float sums[kRowTiles][kTokenTiles][4] = {};
+  // Of the segments so far: of one group in registers, of several in shared memory, where they add
+  // theirs by turns.
+  float total[kRowTiles][kGroups == 1 ? kTokenTiles : 1][4] = {};
+  bool first_round = true;
+  const auto shared_total = [&](int r, int n) -> float4& {
+    auto* all = reinterpret_cast<float4*>(SharedMemory() + Shape::kTotalAt);
+    return all[((row_warp * kRowTiles + r) * kTokenTiles + n) * kWarpSize + lane];
+  };
+  while (!next.Done()) {
+    CopyWait<0>();
+    __syncthreads();  // the step has come to all, and all are done with the one before
+    const bool has_step = next.HasStep(), ends_round = next.EndsRound();
+    next.Advance();
+    if (next.HasStep())
+      CopyStep<Shape>(p, first_token, next.Step(), thread, SharedMemory() + both_buffers - buffer);
+#pragma unroll
+    for (int c = 0; c < 2; ++c) {
+      if (has_step) {
+        const char* from = SharedMemory() + ((buffer + lane_at) ^ (64 * c));
+        constexpr int kTogether = 2;  // token tiles whose sums are independent
+#pragma unroll
+        for (int n = 0; n < kTokenTiles; n += kTogether) {
+          uint4 high[kTogether], low[kTogether];
+#pragma unroll
+          for (int i = 0; i < kTogether; ++i) {
+            const char* at = from + 8 * (n + i) * Shape::kTokenBytes;
+            high[i] = *reinterpret_cast<const uint4*>(at);
+            low[i] = *reinterpret_cast<const uint4*>(at + Shape::kTokenBytes / 2);
+          }
+          MultiplySplit(sums, n, weights[c], high, low);
+        }
+      }
+      if (next.HasStep()) load(next.Step(), c);
+    }
+    buffer = both_buffers - buffer;
+
+    if (!ends_round) continue;
+    if constexpr (kGroups == 1) {
+#pragma unroll
+      for (int r = 0; r < kRowTiles; ++r) {
+#pragma unroll
+        for (int n = 0; n < kTokenTiles; ++n) Add(total[r][n], Taken(sums[r][n]));
+      }
+    } else {
+      for (int turn = 0; turn < kGroups; ++turn) {
+        if (turn > 0) __syncthreads();
+        if (turn != group) continue;
+#pragma unroll
+        for (int r = 0; r < kRowTiles; ++r) {
+#pragma unroll
+          for (int n = 0; n < kTokenTiles; ++n) {
+            float so_far[4] = {};
+            if (group > 0 || !first_round) Add(so_far, shared_total(r, n));
+            Add(so_far, Taken(sums[r][n]));
+            shared_total(r, n) = make_float4(so_far[0], so_far[1], so_far[2], so_far[3]);
+          }
+        }
+      }
+      first_round = false;
+    }
+  }
+
+  if constexpr (kGroups == 1) {
+#pragma unroll
+    for (int r = 0; r < kRowTiles; ++r) {
+      if (first_tile + r >= p.row_tiles) break;
+#pragma unroll
+      for (int n = 0; n < kTokenTiles; ++n) {
+        store(first_tile + r, first_token + 8 * n + 2 * t, total[r][n]);
+      }
+    }
+  } else {
+    __syncthreads();
+    for (int r = 0; r < kRowTiles && first_tile + r < p.row_tiles; ++r) {
+      for (int n = group; n < kTokenTiles; n += kGroups) {
+        float d[4] = {};
+        Add(d, shared_total(r, n));
+        store(first_tile + r, first_token + 8 * n + 2 * t, d);
+      }
+    }
+  }
+}
+
+template <class Shape, class Store>
+void LaunchManyTokens(const DenseProduct& p, const Store& store, Stream stream) {
+  const auto blocks = [](int size, int of) { return static_cast<unsigned>((size + of - 1) / of); };
+  Launch(ManyTokensKernel<Shape, Store>,
+         {dim3(blocks(p.num_tokens, Shape::kTokens), blocks(p.row_tiles, Shape::kBlockTiles)),
+          kManyThreads, Shape::kSharedBytes},
+         static_cast<cudaStream_t>(stream), p, store);
+}
+
+}  // namespace motet::cuda

@@ -1,0 +1,50 @@
+// Weights as the kernels' matrix instructions read them. Packed once, on the device.
+//
+// A matrix becomes tiles of 16 rows x 64 columns, padded with zeros; the tiles of 16 rows follow
+// each other in ascending order of columns. A lane's share of a tile comes in vectors of 16 bytes,
+// lane after lane, so that a warp reads one run of memory.
+//
+//   bf16    [4 vectors, 32 lanes, 16 bytes]: vector 2 c + h is the operand `a` of MmaBf16 for half
+//   h
+//           of the columns 32 c ... 32 c + 31
+//   mxfp4   [32 lanes, 16 bytes] of codes, then 32 bytes of scales
+//
+// Of 32 columns, slot 2 t + b (+ 8 with j) of half h holds column 8 t + 4 h + 2 j + b: then a lane
+// finds what it multiplies for both halves in 8 neighbouring columns of plain Rows.
+#pragma once
+
+#include <cstdint>
+
+#include "base/matrix.h"
+#include "cuda/memory.h"
+#include "cuda/rows.h"
+
+namespace motet::cuda {
+
+inline constexpr int kTileRows = 16;
+inline constexpr int64_t kBf16TileBytes = kTileRows * kStepColumns * 2;
+inline constexpr int64_t kMxfp4TileBytes = 32 * 16 + 32;
+
+constexpr int64_t PackedBytes(WeightFormat format, int64_t rows, int64_t cols) {
+  const int64_t tiles =
+      (rows + kTileRows - 1) / kTileRows * ((cols + kStepColumns - 1) / kStepColumns);
+  return tiles * (format == WeightFormat::kMxfp4 ? kMxfp4TileBytes : kBf16TileBytes);
+}
+
+enum class RowOrder {
+  kPlain,
+  // Of each head, tile j has rows 8 j ... 8 j + 7 and those half a head on: a lane's two rows, g
+  // and g + 8, are what RoPE rotates.
+  kRope,
+};
+
+struct PackBf16Args {
+  const uint16_t* weight;  // [rows, cols], on the device
+  int64_t rows, cols;
+  RowOrder order;
+  int64_t head_dim;  // kRope only: a multiple of 16, of which `rows` is one
+  uint8_t* out;      // PackedBytes(kBf16, rows, cols), on the device, of 16 bytes' alignment
+};
+void PackBf16(const PackBf16Args& args, Stream stream);
+
+}  // namespace motet::cuda

@@ -1,0 +1,257 @@
+"""The bf16 products outside of experts: packed weights, q, k and v with RoPE and the cache, the
+output's projection, logits."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from motet import _core
+from tests.cuda.numbers import Bits, Floats, bf16, from_bf16, from_f16, relative_error
+
+STEP_COLUMNS, TILE_ROWS, PAGE_TOKENS = 64, 16, 32
+TOKENS = (1, 2, 7, 8, 9, 17, 33, 70)
+F16_ULP = 2.0**-11
+
+
+def shapes(num_tokens: int) -> list[Any]:
+    """Every shape of kernel that takes so many tokens."""
+    if not hasattr(_core, "cuda_ops"):
+        return []
+    shape = _core.cuda_ops.DenseShape
+    many = [shape.ROWS_64_TOKENS_32, shape.ROWS_128_TOKENS_64, shape.ROWS_256_TOKENS_64]
+    return [shape.ROWS_16_TOKENS_8, *many] if num_tokens <= 8 else many
+
+
+def split(x: npt.NDArray[np.float32]) -> tuple[Bits, Bits]:
+    """Rows of kSplit, see csrc/cuda/rows.h."""
+    padded = np.pad(x, ((0, 0), (0, -x.shape[1] % STEP_COLUMNS)))
+    high = bf16(padded)
+    return high, bf16(padded - from_bf16(high))
+
+
+def rope_order(rows: int, head_dim: int) -> list[int]:
+    """The rows of a matrix as csrc/cuda/kernels/pack.h puts them into tiles."""
+    return [
+        head + i
+        for head in range(0, rows, head_dim)
+        for first in range(0, head_dim // 2, 8)
+        for half in (0, head_dim // 2)
+        for i in range(half + first, half + first + 8)
+    ]
+
+
+def unpack(packed: npt.NDArray[np.uint8], rows: int, cols: int) -> Bits:
+    """Tiles of csrc/cuda/kernels/pack.h as a matrix, padding included."""
+    tiles, steps = -(-rows // TILE_ROWS), -(-cols // STEP_COLUMNS)
+    # row = 8 r + g and column = 32 c + 8 t + 4 h + 2 j + b, of the tile
+    tile, step, c, h, g, t, j, r, b = range(9)
+    values = packed.view(np.uint16).reshape(tiles, steps, 2, 2, 8, 4, 2, 2, 2)
+    matrix = values.transpose(tile, r, g, step, c, t, h, j, b)
+    return matrix.reshape(tiles * TILE_ROWS, steps * STEP_COLUMNS)
+
+
+@pytest.mark.parametrize(("rows", "cols"), [(16, 64), (1, 1), (17, 65), (40, 200)])
+def test_pack(rows: int, cols: int) -> None:
+    weight = (np.arange(rows * cols, dtype=np.uint16) + 1).reshape(rows, cols)
+    found = unpack(_core.cuda_ops.pack_bf16(weight), rows, cols)
+    assert (found[:rows, :cols] == weight).all()
+    assert not found[rows:].any()
+    assert not found[:, cols:].any()
+
+
+@pytest.mark.parametrize("head_dim", [16, 48, 64, 128])
+def test_pack_for_rope(head_dim: int) -> None:
+    rows, cols = 3 * head_dim, 70
+    weight = (np.arange(rows * cols, dtype=np.uint16) + 1).reshape(rows, cols)
+    found = unpack(_core.cuda_ops.pack_bf16(weight, head_dim), rows, cols)
+    order = rope_order(rows, head_dim)
+    assert sorted(order) == list(range(rows))
+    assert (found[:, :cols] == weight[order]).all()
+    assert not found[:, cols:].any()
+
+
+class Product(NamedTuple):
+    high: Bits
+    low: Bits
+    weight: Bits
+    expected: Floats
+
+
+def product(num_tokens: int, rows: int, cols: int) -> Product:
+    random = np.random.default_rng([num_tokens, rows, cols])
+    x = random.normal(size=(num_tokens, cols)).astype(np.float32)
+    weight = bf16(random.normal(size=(rows, cols)))
+    high, low = split(x)
+    return Product(high, low, weight, x.astype(np.float64) @ from_bf16(weight).T)
+
+
+# Rows and columns that fill no tile; fewer steps of columns than segments, and more.
+@pytest.mark.parametrize(
+    ("num_tokens", "rows", "cols"),
+    [
+        *((n, 40, 200) for n in TOKENS),
+        (1, 1, 1),
+        (9, 1, 1),
+        (5, 300, 70),
+        (65, 300, 70),
+        (3, 16, 1100),
+        (35, 70, 1100),
+    ],
+)
+def test_lm_head(num_tokens: int, rows: int, cols: int) -> None:
+    p = product(num_tokens, rows, cols)
+    found = _core.cuda_ops.dense_lm_head(p.high, p.low, p.weight)
+    assert relative_error(found, p.expected) < 1e-5
+    for shape in shapes(num_tokens):
+        same = _core.cuda_ops.dense_lm_head(p.high, p.low, p.weight, shape)
+        np.testing.assert_array_equal(same, found, str(shape))
+
+
+@pytest.mark.parametrize(("rows", "cols"), [(40, 200), (24, 1100)])
+def test_token_has_same_logits_alone(rows: int, cols: int) -> None:
+    p = product(70, rows, cols)
+    together = _core.cuda_ops.dense_lm_head(p.high, p.low, p.weight)
+    for i in (0, 1, 31, 63, 64, 69):
+        alone = _core.cuda_ops.dense_lm_head(p.high[i : i + 1], p.low[i : i + 1], p.weight)
+        np.testing.assert_array_equal(alone[0], together[i])
+
+
+@pytest.mark.parametrize("num_tokens", TOKENS)
+def test_out_proj(num_tokens: int) -> None:
+    p = product(num_tokens, 88, 130)
+    random = np.random.default_rng(num_tokens)
+    x = random.normal(size=(num_tokens, 88)).astype(np.float32)
+    bias = bf16(random.normal(size=88))
+    found = _core.cuda_ops.dense_out_proj(x, p.high, p.low, p.weight, bias)
+    assert relative_error(found, x + p.expected + from_bf16(bias)) < 1e-5
+    for shape in shapes(num_tokens):
+        same = _core.cuda_ops.dense_out_proj(x, p.high, p.low, p.weight, bias, shape)
+        np.testing.assert_array_equal(same, found, str(shape))
+    i = num_tokens - 1
+    alone = _core.cuda_ops.dense_out_proj(x[i:], p.high[i:], p.low[i:], p.weight, bias)
+    np.testing.assert_array_equal(alone[0], found[i])
+
+
+class QkvCase:
+    """Tokens of some sequences, whose pages are anywhere in the cache."""
+
+    def __init__(
+        self, num_tokens: int, heads: int, kv_heads: int, head_dim: int, hidden: int
+    ) -> None:
+        random = np.random.default_rng([num_tokens, head_dim])
+        self.head_dim, self.num_tokens = head_dim, num_tokens
+        self.x = random.normal(size=(num_tokens, hidden)).astype(np.float32)
+        sizes = [n * head_dim for n in (heads, kv_heads, kv_heads)]
+        self.weights = [bf16(random.normal(size=(n, hidden)) / hidden**0.5) for n in sizes]
+        self.biases = [bf16(random.normal(size=n)) for n in sizes]
+        angles = random.uniform(0, 100, size=(num_tokens, head_dim // 2))
+        self.cos = (1.3 * np.cos(angles)).astype(np.float32)
+        self.sin = (1.3 * np.sin(angles)).astype(np.float32)
+        sequences, self.pages = 3, 16
+        self.page_table = random.permutation(self.pages)[: 5 * sequences].reshape(3, 5)
+        places = random.permutation(sequences * 5 * PAGE_TOKENS)[:num_tokens]
+        self.slots, self.positions = places // (5 * PAGE_TOKENS), places % (5 * PAGE_TOKENS)
+        self.slots[2::5] = -1  # padding
+
+    def run(self, tokens: slice = slice(None), shape: Any = None) -> tuple[Bits, Bits, Bits]:
+        high, low = split(self.x[tokens])
+        found: tuple[Bits, Bits, Bits] = _core.cuda_ops.dense_qkv(
+            high,
+            low,
+            self.weights,
+            self.biases,
+            self.head_dim,
+            self.cos[tokens],
+            self.sin[tokens],
+            self.positions[tokens],
+            self.slots[tokens],
+            self.page_table,
+            self.pages,
+            *([] if shape is None else [shape]),
+        )
+        return found
+
+    def expected(self) -> list[Floats]:
+        """q, k and v of each token."""
+        q, k, v = (
+            (self.x.astype(np.float64) @ from_bf16(w).T + from_bf16(b)).reshape(
+                self.num_tokens, -1, self.head_dim
+            )
+            for w, b in zip(self.weights, self.biases, strict=True)
+        )
+        cos, sin = self.cos[:, None].astype(np.float64), self.sin[:, None].astype(np.float64)
+
+        def rope(x: Floats) -> Floats:
+            a, b = np.split(x, 2, axis=-1)
+            return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+
+        return [rope(q), rope(k), v]
+
+    def cached(self, cache: Bits, i: int) -> Bits:
+        """What a cache has for token i: [kv_heads, head_dim]."""
+        page = self.page_table[self.slots[i], self.positions[i] // PAGE_TOKENS]
+        return cache[page, :, self.positions[i] % PAGE_TOKENS]
+
+
+# Half precision of a number that is off by the error of a sum of floats.
+def assert_f16_close(found: Bits, expected: Floats) -> None:
+    np.testing.assert_allclose(from_f16(found), expected, rtol=1.1 * F16_ULP, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("num_tokens", "heads", "kv_heads", "head_dim", "hidden"),
+    [
+        *((n, 3, 1, 32, 100) for n in TOKENS),
+        (3, 2, 2, 16, 600),
+        (20, 4, 2, 48, 70),
+        (6, 3, 1, 128, 64),
+    ],
+)
+def test_qkv(num_tokens: int, heads: int, kv_heads: int, head_dim: int, hidden: int) -> None:
+    case = QkvCase(num_tokens, heads, kv_heads, head_dim, hidden)
+    q, keys, values = case.run()
+    expected_q, expected_k, expected_v = case.expected()
+    there = np.flatnonzero(case.slots >= 0)
+    assert_f16_close(q[there], expected_q[there])
+    for cache, expected in ((keys, expected_k), (values, expected_v)):
+        assert_f16_close(
+            np.stack([case.cached(cache, i) for i in there]), np.asarray(expected)[there]
+        )
+        for i in there:
+            case.cached(cache, i)[:] = 0xFFFF
+        assert (cache == 0xFFFF).all()  # nothing else was written
+    for shape in shapes(num_tokens):
+        for same, found in zip(case.run(shape=shape), case.run(), strict=True):
+            np.testing.assert_array_equal(same, found, str(shape))
+
+
+def test_token_has_same_qkv_alone() -> None:
+    case = QkvCase(70, 2, 1, 16, 200)
+    q, keys, values = case.run()
+    for i in (0, 1, 33, 64, 69):
+        alone_q, alone_keys, alone_values = case.run(slice(i, i + 1))
+        np.testing.assert_array_equal(alone_q[0], q[i])
+        np.testing.assert_array_equal(case.cached(alone_keys, i), case.cached(keys, i))
+        np.testing.assert_array_equal(case.cached(alone_values, i), case.cached(values, i))
+
+
+def test_qkv_saturates() -> None:
+    case = QkvCase(4, 1, 1, 16, 64)
+    case.biases[0][1] = bf16(np.inf)  # into NaN by RoPE, in row 9 too
+    case.biases[1][:] = bf16(1e6)
+    case.biases[2][3:6] = bf16([1e6, -1e6, np.nan])
+    case.cos[:], case.sin[:] = 1, 0
+    q, keys, values = case.run()
+    largest = 65504
+    assert np.isfinite(from_f16(case.cached(keys, 0))).all()
+    assert (from_f16(case.cached(keys, 0)) == largest).all()
+    v = from_f16(case.cached(values, 0))[0]
+    assert (v[3], v[4]) == (largest, -largest)
+    assert np.isnan(v[5])
+    assert np.isfinite(np.delete(v, 5)).all()
+    assert from_f16(q)[0, 0, 1] == largest
+    assert np.isnan(from_f16(q)[0, 0, 9])
