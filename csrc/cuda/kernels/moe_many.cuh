@@ -36,74 +36,86 @@ __device__ __forceinline__ int ChunkAt(int token, int chunk) {
 // Total() of the block's rows and 8 * kTokenTiles tokens, which are as many as the work has or
 // more.
 template <class Tile, int kTokenTiles>
-__device__ __forceinline__ void ManyProduct(const ExpertProduct& p, const ExpertTile& work,
-                                            int tile_row) {
+__device__ __forceinline__ void ManyProduct(const ExpertProduct& p, int tile_row) {
   using Stage = ManyStage<Tile>;
   constexpr int kArrays = Tile::kRowArrays, kStages = Tile::kStages;
+  constexpr int kTokens = kTokenTiles * kTokenTile;
   constexpr int kChunks = kStepColumns / 8, kTokensAtOnce = kMoeThreads / kChunks;
-  constexpr int kCopies = (kTokenTiles * kTokenTile + kTokensAtOnce - 1) / kTokensAtOnce;
+  constexpr int kCopies = (kTokens + kTokensAtOnce - 1) / kTokensAtOnce;
+  const ExpertTile work = p.tiles[blockIdx.y];
   const int lane = LaneIndex(), warp = WarpIndex();
-  const int thread = static_cast<int>(threadIdx.x);
-  const bool has_rows = tile_row < p.TileRows();
 
-  // What this thread copies each step.
-  const int chunk = thread % kChunks;
-  int in_at[kCopies];  // below 0: no such token
+  // What this thread copies each step, and where to in a stage.
+  const int chunk = static_cast<int>(threadIdx.x) % kChunks;
+  const int first_token = static_cast<int>(threadIdx.x) / kChunks;
+  int in_at[kCopies];
 #pragma unroll
   for (int i = 0; i < kCopies; ++i) {
-    const int token = thread / kChunks + i * kTokensAtOnce;
-    in_at[i] = token < work.count ? p.InAt(work.first + token) + 8 * chunk : -1;
+    const int token = first_token + i * kTokensAtOnce;
+    in_at[i] = (token < work.count ? p.InAt(work.first + token) : 0) + 8 * chunk;
   }
-  const uint8_t* weights =
-      p.weights +
-      (int64_t{work.expert} * p.TileRows() + (has_rows ? tile_row : 0)) * p.steps * Tile::kBytes +
-      16 * lane;
-  const auto copy = [&](int step) {
-    char* stage = SharedMemory() + step % kStages * Stage::kBytes;
+  // In vectors of 16 bytes: 32 bits reach far enough, and registers are scarce.
+  constexpr int kVectors = Tile::kBytes / 16;
+  int weights_at = (work.expert * p.TileRows() + tile_row) * p.steps * kVectors + lane;
+  char* const in_to = SharedMemory() + ChunkAt(first_token, chunk);
+  char* const weights_to = SharedMemory() + Stage::kWeightsAt + warp * Tile::kBytes + 16 * lane;
+  const auto copy = [&](int stage) {
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
-      const int token = thread / kChunks + i * kTokensAtOnce;
-      if (token >= kTokenTiles * kTokenTile) break;
-      char* to = stage + ChunkAt(token, chunk);
-      const bool valid = in_at[i] >= 0;
-      const int at = valid ? in_at[i] + step * kStepColumns : 0;
-      CopyAsync16(to, p.in.high + at, valid);
-      if constexpr (kArrays == 2) CopyAsync16(to + Stage::kArrayBytes, p.in.low + at, valid);
+      const int token = first_token + i * kTokensAtOnce;
+      if (kTokens % kTokensAtOnce != 0 && token >= kTokens) break;
+      char* to = in_to + stage + i * kTokensAtOnce * Stage::kTokenBytes;
+      CopyAsync16(to, p.in.high + in_at[i], token < work.count);
+      if constexpr (kArrays == 2) {
+        CopyAsync16(to + Stage::kArrayBytes, p.in.low + in_at[i], token < work.count);
+      }
+      in_at[i] += kStepColumns;
     }
-    if (!has_rows) return;
-    char* to = stage + Stage::kWeightsAt + warp * Tile::kBytes + 16 * lane;
-    const uint8_t* from = weights + int64_t{step} * Tile::kBytes;
+    const auto* weights = reinterpret_cast<const uint4*>(p.weights) + weights_at;
 #pragma unroll
-    for (int i = 0; i < Tile::kBytes; i += 16 * kWarpSize) {
-      if (i + 16 * lane < Tile::kBytes) CopyAsync16(to + i, from + i);
+    for (int i = 0; i < kVectors; i += kWarpSize) {
+      if (i + lane < kVectors) CopyAsync16(weights_to + stage + 16 * i, weights + i);
     }
+    weights_at += kVectors;
+  };
+  const auto advance = [](int& stage) {
+    stage = stage + Stage::kBytes < Stage::kTotalsAt ? stage + Stage::kBytes : 0;
   };
 #pragma unroll
   for (int s = 0; s < kStages - 1; ++s) {
-    if (s < p.steps) copy(s);
+    if (s < p.steps) copy(s * Stage::kBytes);
     CopyCommit();
   }
 
   float acc[kTokenTiles][4] = {};
 #pragma unroll
   for (int n = 0; n < kTokenTiles; ++n) Total<Tile>(n) = make_float4(0, 0, 0, 0);
-  const int lane_at = ChunkAt(lane / 4, lane % 4);
-  int next_segment = 1;
+  // Operands of a step's two blocks of columns.
+  const char* const rows[2] = {SharedMemory() + ChunkAt(lane / 4, lane % 4),
+                               SharedMemory() + ChunkAt(lane / 4, lane % 4 + 4)};
+  int stage = 0, copy_stage = (kStages - 1) * Stage::kBytes;
+  // Where the segment that a step belongs to ends.
+  const auto end_of_segment = [&](int step) {
+    return SegmentBegin(p.steps, (kSegments * (step + 1) + p.steps - 1) / p.steps);
+  };
+  int segment_end = end_of_segment(0);
   for (int step = 0; step < p.steps; ++step) {
     CopyWait<kStages - 2>();
     __syncthreads();  // the step has come for all, and all are done with the one before
-    if (step + kStages - 1 < p.steps) copy(step + kStages - 1);
+    if (step + kStages - 1 < p.steps) {
+      copy(copy_stage);
+      advance(copy_stage);
+    }
     CopyCommit();
-    if (!has_rows) continue;
-    const char* stage = SharedMemory() + step % kStages * Stage::kBytes;
-    const Tile tile = Tile::LoadShared(stage + Stage::kWeightsAt + warp * Tile::kBytes);
+    const Tile tile =
+        Tile::LoadShared(SharedMemory() + stage + Stage::kWeightsAt + warp * Tile::kBytes);
     tile.MultiplyAdd(acc, [&](int n, int block, int array) {
-      return *reinterpret_cast<const uint4*>(stage + array * Stage::kArrayBytes +
-                                             n * kTokenTile * Stage::kTokenBytes +
-                                             (lane_at ^ (64 * block)));
+      return *reinterpret_cast<const uint4*>(rows[block] + stage + array * Stage::kArrayBytes +
+                                             n * kTokenTile * Stage::kTokenBytes);
     });
-    while (SegmentBegin(p.steps, next_segment) <= step) ++next_segment;
-    if (SegmentBegin(p.steps, next_segment) > step + 1) continue;
+    advance(stage);
+    if (step + 1 < segment_end) continue;
+    segment_end = end_of_segment(segment_end);
 #pragma unroll
     for (int n = 0; n < kTokenTiles; ++n) {
       const float4 sums = Total<Tile>(n);
@@ -117,18 +129,20 @@ __device__ __forceinline__ void ManyProduct(const ExpertProduct& p, const Expert
 }
 
 template <class Tile, int kTokenTiles, class Output>
-__device__ __forceinline__ void ManyTokens(const ExpertProduct& p, const ExpertTile& work,
-                                           const Output& output) {
+__device__ __forceinline__ void ManyTokens(const ExpertProduct& p, const Output& output) {
   const int tile_row = static_cast<int>(blockIdx.x) * (kManyRows / kTileRows) + WarpIndex();
-  ManyProduct<Tile, kTokenTiles>(p, work, tile_row);
+  // Rows that only fill up the block take the last ones' weights, and become zeros.
+  const bool has_rows = tile_row < p.TileRows();
+  ManyProduct<Tile, kTokenTiles>(p, has_rows ? tile_row : p.TileRows() - 1);
+  const ExpertTile work = p.tiles[blockIdx.y];  // again: cheaper than to keep it
+  const float unit = has_rows ? Tile::kUnit : 0.0f;
   const int row = tile_row * kTileRows + LaneIndex() / 4;
   const float bias = p.Bias(work.expert, row), bias_plus_8 = p.Bias(work.expert, row + 8);
   output.template StoreTile<kTokenTiles>(work, tile_row, [&](int n) {
     const float4 sums = Total<Tile>(n);
-    return make_float4(Add(Multiply(sums.x, Tile::kUnit), bias),
-                       Add(Multiply(sums.y, Tile::kUnit), bias),
-                       Add(Multiply(sums.z, Tile::kUnit), bias_plus_8),
-                       Add(Multiply(sums.w, Tile::kUnit), bias_plus_8));
+    return make_float4(Add(Multiply(sums.x, unit), bias), Add(Multiply(sums.y, unit), bias),
+                       Add(Multiply(sums.z, unit), bias_plus_8),
+                       Add(Multiply(sums.w, unit), bias_plus_8));
   });
 }
 
@@ -139,16 +153,16 @@ __global__ void __launch_bounds__(kMoeThreads, Tile::kBlocks)
     MoeManyKernel(ExpertProduct p, Output output) {
   WaitForInputs();
   LetNextStart();
-  const ExpertTile work = p.tiles[blockIdx.y];
-  if (work.count == 0) return;
-  if (work.count <= kTokenTile) {
-    ManyTokens<Tile, 1>(p, work, output);
-  } else if (work.count <= 2 * kTokenTile) {
-    ManyTokens<Tile, 2>(p, work, output);
-  } else if (work.count <= 4 * kTokenTile) {
-    ManyTokens<Tile, 4>(p, work, output);
+  const int count = p.tiles[blockIdx.y].count;
+  if (count == 0) return;
+  if (count <= kTokenTile) {
+    ManyTokens<Tile, 1>(p, output);
+  } else if (count <= 2 * kTokenTile) {
+    ManyTokens<Tile, 2>(p, output);
+  } else if (count <= 4 * kTokenTile) {
+    ManyTokens<Tile, 4>(p, output);
   } else {
-    ManyTokens<Tile, kManyMoeTokens / kTokenTile>(p, work, output);
+    ManyTokens<Tile, kManyMoeTokens / kTokenTile>(p, output);
   }
 }
 

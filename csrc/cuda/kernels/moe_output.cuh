@@ -39,7 +39,7 @@ struct ActivationOutput {
     const int lane = LaneIndex(), g = lane / 4, t = lane % 4;
     const bool has_up = g % 2 == 1;  // of gates in lane - 4; takes over their second token
     __syncthreads();                 // all are done with their sums
-#pragma unroll
+#pragma unroll 1
     for (int n = 0; n < kTokenTiles; ++n) {
       const float4 v = values(n);
 #pragma unroll
@@ -78,7 +78,7 @@ struct FloatOutput {
   __device__ __forceinline__ void StoreTile(const ExpertTile& work, int tile_row,
                                             const Values& values) const {
     const int lane = LaneIndex(), row = tile_row * kTileRows + lane / 4;
-#pragma unroll
+#pragma unroll 1
     for (int n = 0; n < kTokenTiles; ++n) {
       const float4 v = values(n);
       const int i = n * kTokenTile + lane % 4 * 2, pair = work.first + i;

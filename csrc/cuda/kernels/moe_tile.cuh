@@ -17,7 +17,7 @@ inline constexpr int kTokenTile = 8;  // tokens of an mma
 
 // One product of the experts: out = in Wᵀ + bias.
 struct ExpertProduct {
-  const uint8_t* weights;  // packed, [experts, tile rows, steps] tiles
+  const uint8_t* weights;  // packed, [experts, tile rows, steps] tiles, less than 32 GB
   const uint16_t* bias;    // [experts, rows] bf16
   int rows;
   int steps;  // of kStepColumns columns
