@@ -14,7 +14,7 @@ Array<uint8_t> Pack(const Array<uint8_t>& blocks, const Array<uint8_t>& scales) 
   const int64_t columns = blocks.shape(2) * kMxfp4BlockSize;
   const cuda::OwnedStream stream;
   const OnDevice<uint8_t> device_blocks(blocks, stream), device_scales(scales, stream);
-  const int64_t bytes = cuda::PackedMxfp4Bytes(rows, columns);
+  const int64_t bytes = cuda::PackedBytes(WeightFormat::kMxfp4, rows, columns);
   const OnDevice<uint8_t> out(count * bytes, stream);
   cuda::PackMxfp4({device_blocks.data(), device_scales.data(), count, rows, columns, out.data()},
                   stream);
@@ -22,7 +22,8 @@ Array<uint8_t> Pack(const Array<uint8_t>& blocks, const Array<uint8_t>& scales) 
 }
 
 Array<float> Unpack(const Array<uint8_t>& packed, int64_t rows, int64_t columns) {
-  Expect(packed.size() == cuda::PackedMxfp4Bytes(rows, columns), "one packed matrix");
+  Expect(packed.size() == cuda::PackedBytes(WeightFormat::kMxfp4, rows, columns),
+         "one packed matrix");
   Array<float> out({rows, columns});
   cuda::UnpackMxfp4(packed.data(), rows, columns, out.mutable_data());
   return out;

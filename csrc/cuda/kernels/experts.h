@@ -13,8 +13,8 @@
 namespace motet::cuda {
 
 // Products for so many tokens go by the kernel that is made for few tokens an expert.
-inline constexpr int kFewTokens = 32;
-inline constexpr int kManyTileTokens = 64;
+inline constexpr int kFewMoeTokens = 32;
+inline constexpr int kManyMoeTokens = 64;
 inline constexpr int kMaxExperts = 128;
 inline constexpr int kMaxExpertsPerToken = 4;
 inline constexpr int kMaxMoeTokens = 4096;
@@ -32,12 +32,12 @@ struct ExpertLists {
   int32_t* pair_of_choice;  // [T, experts_per_token], -1 for tokens that are not there
 };
 
-constexpr bool IsFewTokens(int num_tokens) { return num_tokens <= kFewTokens; }
+constexpr bool AreFewMoeTokens(int num_tokens) { return num_tokens <= kFewMoeTokens; }
 
 constexpr int64_t MaxExpertTiles(int num_tokens, int64_t experts, int64_t experts_per_token) {
   const int64_t pairs = num_tokens * experts_per_token;
   const int64_t used = std::min(experts, pairs);
-  return IsFewTokens(num_tokens) ? used : used + pairs / kManyTileTokens;
+  return AreFewMoeTokens(num_tokens) ? used : used + pairs / kManyMoeTokens;
 }
 
 constexpr int64_t ExpertListsBytes(int num_tokens, int64_t experts, int64_t experts_per_token) {

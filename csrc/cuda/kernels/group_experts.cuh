@@ -34,7 +34,7 @@ struct GroupPlan {
 };
 
 inline GroupPlan PlanOf(const GroupByExpertArgs& a) {
-  return {a, IsFewTokens(a.num_tokens) ? kFewTokens : kManyTileTokens,
+  return {a, AreFewMoeTokens(a.num_tokens) ? kFewMoeTokens : kManyMoeTokens,
           static_cast<int>(MaxExpertTiles(a.num_tokens, a.num_experts, a.experts_per_token))};
 }
 

@@ -38,12 +38,21 @@ __global__ void __launch_bounds__(kCombineThreads)
 }
 
 template <class Tile, class Output>
-void Multiply(const MoeArgs& args, const ExpertProduct& product, int64_t out_columns,
-              const Output& output, cudaStream_t stream) {
-  const auto tiles = static_cast<unsigned>(
-      MaxExpertTiles(args.num_tokens, args.num_experts, args.experts_per_token));
-  const auto tile_rows = static_cast<unsigned>((out_columns + kTileRows - 1) / kTileRows);
-  Launch(FewKernel<Tile, Output>, {dim3(tile_rows, tiles), kFewThreads}, stream, product, output);
+void LaunchProduct(const MoeArgs& args, const ExpertProduct& product, int64_t out_rows,
+                   const Output& output, cudaStream_t stream) {
+  const auto blocks = [&](int rows) {
+    return dim3(static_cast<unsigned>((out_rows + rows - 1) / rows),
+                static_cast<unsigned>(
+                    MaxExpertTiles(args.num_tokens, args.num_experts, args.experts_per_token)));
+  };
+  if (AreFewMoeTokens(args.num_tokens)) {
+    Launch(MoeFewKernel<Tile, Output>, {blocks(kTileRows), kMoeThreads}, stream, product, output);
+    return;
+  }
+  constexpr int kShared = ManyStage<Tile>::kAllBytes;
+  static_assert(kShared >= Output::kSharedBytes && kShared <= 99 << 10);
+  Launch(MoeManyKernel<Tile, Output>, {blocks(kManyRows), kMoeThreads, kShared}, stream, product,
+         output);
 }
 
 template <class Tile>
@@ -60,10 +69,11 @@ void MoeOf(const MoeArgs& args, cudaStream_t stream) {
         w.data, bias,   static_cast<int>(w.rows), static_cast<int>(in.stride / kStepColumns),
         in,     in_row, args.lists.tiles};
   };
-  Multiply<Tile>(args, product(args.gate_up, args.gate_up_bias, args.normed, args.lists.pair_token),
-                 2 * activations.stride, ActivationOutput{activations, args.limit}, stream);
-  Multiply<Tile>(args, product(args.down, args.down_bias, activations, nullptr), hidden,
-                 FloatOutput{down, static_cast<int>(hidden)}, stream);
+  LaunchProduct<Tile>(args,
+                      product(args.gate_up, args.gate_up_bias, args.normed, args.lists.pair_token),
+                      2 * activations.stride, ActivationOutput{activations, args.limit}, stream);
+  LaunchProduct<Tile>(args, product(args.down, args.down_bias, activations, nullptr), hidden,
+                      FloatOutput{down, static_cast<int>(hidden)}, stream);
   const auto blocks = static_cast<unsigned>((hidden + kCombineThreads - 1) / kCombineThreads);
   Launch(CombineKernel, {dim3(blocks, static_cast<unsigned>(args.num_tokens)), kCombineThreads},
          stream, down, args.weights, args.lists.pair_of_choice, args.experts_per_token,
@@ -81,7 +91,11 @@ int64_t MoeScratchBytes(int num_tokens, int experts_per_token, WeightFormat form
 
 void Moe(const MoeArgs& args, Stream stream) {
   if (args.num_tokens == 0) return;
-  MoeOf<Mxfp4Tile>(args, static_cast<cudaStream_t>(stream));
+  if (args.down.format == WeightFormat::kMxfp4) {
+    MoeOf<Mxfp4Tile>(args, static_cast<cudaStream_t>(stream));
+  } else {
+    MoeOf<Bf16Tile>(args, static_cast<cudaStream_t>(stream));
+  }
 }
 
 }  // namespace motet::cuda

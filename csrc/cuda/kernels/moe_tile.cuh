@@ -1,27 +1,23 @@
-// What the two kernels of moe.cu have in common: tiles of weights times tokens, and what becomes of
-// the sums. Both add in the order that launch-independent results need: a block of 32 columns from
-// zero, a segment's blocks in ascending order, then the segments; so a token's result is the same
-// bits from either.
+// What the kernels of moe.cu have in common: their argument, and tiles of weights times tokens.
+//
+// The order of sums is that of dense_tile.cuh, in all of them; of MXFP4 weights, a block of 32
+// columns is summed from zero before its scale is applied.
 #pragma once
 
+#include "cuda/kernels/dense_tile.cuh"
 #include "cuda/kernels/experts.h"
 #include "cuda/kernels/mxfp4.cuh"
-#include "cuda/kernels/store_rows.cuh"
 #include "cuda/primitives.h"
 #include "cuda/rows.h"
 
 namespace motet::cuda {
 
-inline constexpr int kSegments = 8;  // runs of steps of kStepColumns columns, see SegmentBegin()
-inline constexpr int kTileTokens = 8;
-
-__device__ __forceinline__ int SegmentBegin(int segment, int steps) {
-  return segment * steps / kSegments;
-}
+inline constexpr int kMoeThreads = kSegments * kWarpSize;
+inline constexpr int kTokenTile = 8;  // tokens of an mma
 
 // One product of the experts: out = in Wᵀ + bias.
 struct ExpertProduct {
-  const uint8_t* weights;  // packed, [experts, tile rows, steps] tiles
+  const uint8_t* weights;  // packed, [experts, tile rows, steps] tiles, less than 32 GB
   const uint16_t* bias;    // [experts, rows] bf16
   int rows;
   int steps;  // of kStepColumns columns
@@ -30,16 +26,24 @@ struct ExpertProduct {
   const ExpertTile* tiles;  // [gridDim.y]
 
   __device__ __forceinline__ int TileRows() const { return (rows + kTileRows - 1) / kTileRows; }
-  __device__ __forceinline__ int64_t InRow(int pair) const { return in_row ? in_row[pair] : pair; }
+  // Where a pair's row of `in` starts; kMaxMoeTokens rows have fewer than 2^31 values.
+  __device__ __forceinline__ int InAt(int pair) const {
+    return (in_row ? in_row[pair] : pair) * static_cast<int>(in.stride);
+  }
   __device__ __forceinline__ float Bias(int expert, int row) const {
     return row < rows ? BitsToFloat(uint32_t{bias[int64_t{expert} * rows + row]} << 16) : 0.0f;
   }
 };
 
-// A lane's part of a tile of MXFP4 weights.
+// A lane's part of a tile of weights. MultiplyAdd: acc[n] += the tile times tokens 8n .. 8n+7,
+// where rows(n, block, array) is the lane's operand B of a block of 32 columns in Rows' `high` or,
+// if kRowArrays is 2, `low`.
 struct Mxfp4Tile {
   static constexpr int kBytes = kMxfp4TileBytes;
-  static constexpr int kRowArrays = 1;            // RowFormat::kF16
+  static constexpr int kAtOnce = 6;     // that a lane keeps: of all of a segment up to 3072 columns
+  static constexpr int kStages = 4;     // of the kernel for many tokens
+  static constexpr int kBlocks = 2;     // of it, a multiprocessor
+  static constexpr int kRowArrays = 1;  // RowFormat::kF16
   static constexpr float kUnit = kMxfp4CodeUnit;  // sums are of the weights divided by this
 
   uint4 codes;
@@ -47,17 +51,14 @@ struct Mxfp4Tile {
 
   __device__ __forceinline__ static Mxfp4Tile Load(const uint8_t* tile) {
     const int lane = LaneIndex();
-    const auto* scales = reinterpret_cast<const uint32_t*>(tile + kMxfp4CodeBytes) + lane / 4;
-    return {LoadOnce(reinterpret_cast<const uint4*>(tile) + lane), *scales};
+    return {LoadOnce(reinterpret_cast<const uint4*>(tile) + lane), Scales(tile, lane)};
   }
-  __device__ __forceinline__ static Mxfp4Tile LoadShared(const uint8_t* tile) {
+  __device__ __forceinline__ static Mxfp4Tile LoadShared(const char* shared) {
     const int lane = LaneIndex();
-    return {reinterpret_cast<const uint4*>(tile)[lane],
-            reinterpret_cast<const uint32_t*>(tile + kMxfp4CodeBytes)[lane / 4]};
+    const auto* tile = reinterpret_cast<const uint8_t*>(shared);
+    return {reinterpret_cast<const uint4*>(tile)[lane], Scales(tile, lane)};
   }
 
-  // acc[n] += the tile times tokens 8n .. 8n+7. rows(n, block, array) is the lane's operand B of a
-  // block, 16 bytes.
   template <int kTokenTiles, class GetRows>
   __device__ __forceinline__ void MultiplyAdd(float (&acc)[kTokenTiles][4],
                                               const GetRows& rows) const {
@@ -81,13 +82,52 @@ struct Mxfp4Tile {
       }
     }
   }
+
+ private:
+  __device__ __forceinline__ static uint32_t Scales(const uint8_t* tile, int lane) {
+    return reinterpret_cast<const uint32_t*>(tile + kMxfp4CodeBytes)[lane / 4];
+  }
 };
 
-__device__ __forceinline__ float SwiGlu(float gate, float up, float limit) {
-  constexpr float kAlpha = 1.702f;
-  const float g = fminf(gate, limit), u = fminf(fmaxf(up, -limit), limit);
-  const float sigmoid = 1.0f / Add(1.0f, expf(Multiply(-kAlpha, g)));
-  return Multiply(Multiply(Add(u, 1.0f), g), sigmoid);
-}
+struct Bf16Tile {
+  static constexpr int kBytes = kBf16TileBytes;
+  static constexpr int kAtOnce = 1;
+  static constexpr int kStages = 2;
+  static constexpr int kBlocks = 1;
+  static constexpr int kRowArrays = 2;  // RowFormat::kSplit
+  static constexpr float kUnit = 1;
+
+  uint4 vectors[4];
+
+  __device__ __forceinline__ static Bf16Tile Load(const uint8_t* tile) {
+    Bf16Tile result;
+    const auto* from = reinterpret_cast<const uint4*>(tile) + LaneIndex();
+#pragma unroll
+    for (int i = 0; i < 4; ++i) result.vectors[i] = LoadOnce(from + i * kWarpSize);
+    return result;
+  }
+  __device__ __forceinline__ static Bf16Tile LoadShared(const char* shared) {
+    Bf16Tile result;
+    const auto* from = reinterpret_cast<const uint4*>(shared) + LaneIndex();
+#pragma unroll
+    for (int i = 0; i < 4; ++i) result.vectors[i] = from[i * kWarpSize];
+    return result;
+  }
+
+  template <int kTokenTiles, class GetRows>
+  __device__ __forceinline__ void MultiplyAdd(float (&acc)[kTokenTiles][4],
+                                              const GetRows& rows) const {
+#pragma unroll
+    for (int block = 0; block < 2; ++block) {
+      const uint4(&w)[2] = reinterpret_cast<const uint4(&)[2]>(vectors[2 * block]);
+#pragma unroll
+      for (int n = 0; n < kTokenTiles; ++n) {
+        const uint4 high[1] = {rows(n, block, 0)}, low[1] = {rows(n, block, 1)};
+        const uint4 weights[1][2] = {{w[0], w[1]}};
+        MultiplySplit(reinterpret_cast<float (&)[1][kTokenTiles][4]>(acc), n, weights, high, low);
+      }
+    }
+  }
+};
 
 }  // namespace motet::cuda

@@ -23,15 +23,13 @@
 
 #include <cstdint>
 
-#include "base/mxfp4.h"
+#include "cuda/kernels/pack.h"
 #include "cuda/primitives.h"
-#include "cuda/rows.h"
 
 namespace motet::cuda {
 
-inline constexpr int kTileRows = 16;
 inline constexpr int kMxfp4CodeBytes = kTileRows * kStepColumns / 2;
-inline constexpr int kMxfp4TileBytes = kMxfp4CodeBytes + 2 * kTileRows;
+static_assert(kMxfp4TileBytes == kMxfp4CodeBytes + 2 * kTileRows);
 inline constexpr float kMxfp4CodeUnit = 16384.0f;  // code's value = f16 * this
 
 // A word of four codes of row g and of row g + 8 each, that of the lowest column in the lowest
@@ -83,11 +81,6 @@ constexpr __host__ __device__ Mxfp4Place PlaceOfMxfp4(int64_t columns, int64_t r
   const int block = c / 32, t = c % 32 / 8, h = c % 8 / 4, j = c % 4 / 2;
   return {row / kTileRows * steps + column / kStepColumns, (4 * (r % 8) + t) * 4 + 2 * block + h,
           2 * j + r / 8, c % 2, 4 * (r % 8) + 2 * block + r / 8};
-}
-
-constexpr __host__ __device__ int64_t Mxfp4PackedBytes(int64_t rows, int64_t columns) {
-  return (rows + kTileRows - 1) / kTileRows * ((columns + kStepColumns - 1) / kStepColumns) *
-         kMxfp4TileBytes;
 }
 
 }  // namespace motet::cuda

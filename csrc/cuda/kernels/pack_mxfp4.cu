@@ -55,10 +55,9 @@ float F16Value(uint16_t bits) {  // of a decoded code: no infinities
 
 }  // namespace
 
-int64_t PackedMxfp4Bytes(int64_t rows, int64_t columns) { return Mxfp4PackedBytes(rows, columns); }
-
 void PackMxfp4(const PackMxfp4Args& args, Stream stream) {
-  const int64_t tiles = args.count * (Mxfp4PackedBytes(args.rows, args.columns) / kMxfp4TileBytes);
+  const int64_t bytes = PackedBytes(WeightFormat::kMxfp4, args.rows, args.columns);
+  const int64_t tiles = args.count * (bytes / kMxfp4TileBytes);
   if (tiles == 0) return;
   const int64_t blocks = (tiles * kWarpSize + kThreads - 1) / kThreads;
   Launch(PackKernel, {dim3(static_cast<unsigned>(blocks)), kThreads},

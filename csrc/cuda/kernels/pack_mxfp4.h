@@ -1,6 +1,7 @@
 #pragma once
 
 #include "base/mxfp4.h"
+#include "cuda/kernels/pack.h"
 #include "cuda/memory.h"
 
 namespace motet::cuda {
@@ -11,11 +12,9 @@ struct PackMxfp4Args {
   const uint8_t* blocks;  // [count, rows, columns/32, 16], aligned to 4 bytes
   const uint8_t* scales;  // [count, rows, columns/32]
   int64_t count, rows, columns;
-  uint8_t* out;  // [count, PackedMxfp4Bytes(rows, columns)], aligned to 16 bytes
+  uint8_t* out;  // [count, PackedBytes(kMxfp4, rows, columns)], aligned to 16 bytes
 };
 void PackMxfp4(const PackMxfp4Args& args, Stream stream);
-
-int64_t PackedMxfp4Bytes(int64_t rows, int64_t columns);
 
 // out[rows, columns] = the weights of a packed matrix, all on the host: for tests.
 void UnpackMxfp4(const uint8_t* packed, int64_t rows, int64_t columns, float* out);
