@@ -23,26 +23,34 @@ __device__ __forceinline__ KeyRange VisibleKeys(int position, int64_t window) {
   return {window != 0 && window < end ? end - static_cast<int>(window) : 0, end};
 }
 
-// Keys or values of `kPages` pages from position `first` on, into rows of shared memory; zeros
-// outside of `range` and where there is no page. `pages` is the cache of the KV head's first page,
-// `table` the sequence's row of the page table.
-template <int kDim, int kPages>
+// Keys or values of `kPages` pages from position `first` on, into rows of shared memory, by
+// kThreads threads; zeros outside of `range` and where there is no page. `pages` is the cache of
+// the KV head's first page, `table` the sequence's row of the page table.
+template <int kDim, int kPages, int kThreads>
 __device__ __forceinline__ void LoadPages(uint16_t* to, const uint16_t* pages, const int32_t* table,
                                           int kv_heads, int first, const KeyRange& range,
-                                          int thread, int threads) {
-  constexpr int kPieces = kDim / 8;
+                                          int thread) {
+  constexpr int kPieces = kDim / 8, kKeysAtOnce = kThreads / kPieces;
+  const int my_key = thread / kPieces, column = thread % kPieces * 8;
+  if (my_key >= kKeysAtOnce) return;
+  to += my_key * kSharedStride<kDim> + column;
+  pages += my_key * kDim + column;
+  first += my_key;
 #pragma unroll
   for (int p = 0; p < kPages; ++p) {
-    const int start = first + p * kPageTokens;
-    const bool seen = start < range.end && start + kPageTokens > range.begin;
-    const int page = seen ? table[start / kPageTokens] : -1;
-    const uint16_t* from = pages + int64_t{max(page, 0)} * kv_heads * kPageTokens * kDim;
-    for (int i = thread; i < kPageTokens * kPieces; i += threads) {
-      const int key = i / kPieces, column = i % kPieces * 8, position = start + key;
-      CopyAsync16(to + (p * kPageTokens + key) * kSharedStride<kDim> + column,
-                  from + key * kDim + column,
+    const int page_start = first - my_key;
+    const bool seen = page_start < range.end && page_start + kPageTokens > range.begin;
+    const int page = seen ? table[page_start / kPageTokens] : -1;
+    const uint16_t* from = pages + int64_t{max(page, 0)} * (kv_heads * kPageTokens * kDim);
+#pragma unroll
+    for (int key = 0; key < kPageTokens; key += kKeysAtOnce) {
+      const int position = first + key;
+      if (kPageTokens % kKeysAtOnce != 0 && my_key + key >= kPageTokens) continue;
+      CopyAsync16(to + key * kSharedStride<kDim>, from + key * kDim,
                   page >= 0 && position >= range.begin && position < range.end);
     }
+    to += kPageTokens * kSharedStride<kDim>;
+    first += kPageTokens;
   }
 }
 
@@ -52,28 +60,38 @@ __device__ __forceinline__ void LoadRows(uint32_t (&a)[4], const uint16_t* rows,
   LoadMatrices<false>(a, rows + lane % 16 * stride + lane / 16 * 8);
 }
 
-// s[n]: products of 16 rows of q and keys 8n to 8n + 7.
-template <int kDim, int kTiles>
+template <int kTiles>
+__device__ __forceinline__ void SetZero(float (&tiles)[kTiles][4]) {
+#pragma unroll
+  for (auto& tile : tiles) {
+#pragma unroll
+    for (float& x : tile) x = 0;
+  }
+}
+
+// s[r][n]: products of rows 16r to 16r + 15 of q and keys 8n to 8n + 7.
+template <int kDim, int kRowTiles, int kTiles>
 __device__ __forceinline__ void Scores(const uint16_t* q, const uint16_t* keys,
-                                       float (&s)[kTiles][4]) {
+                                       float (&s)[kRowTiles][kTiles][4]) {
   constexpr int kStride = kSharedStride<kDim>;
   const int lane = LaneIndex();
   keys += (lane % 8 + lane / 16 * 8) * kStride + lane / 8 % 2 * 8;
 #pragma unroll
-  for (auto& tile : s) {
-#pragma unroll
-    for (float& x : tile) x = 0;
-  }
+  for (auto& tiles : s) SetZero(tiles);
 #pragma unroll
   for (int k = 0; k < kDim; k += 16) {
-    uint32_t a[4];
-    LoadRows(a, q + k, kStride);
+    uint32_t a[kRowTiles][4];
+#pragma unroll
+    for (int r = 0; r < kRowTiles; ++r) LoadRows(a[r], q + 16 * r * kStride + k, kStride);
 #pragma unroll
     for (int n = 0; n < kTiles; n += 2) {
       uint32_t b[4];
       LoadMatrices<false>(b, keys + 8 * n * kStride + k);
-      MmaF16(s[n], a, b[0], b[1]);
-      MmaF16(s[n + 1], a, b[2], b[3]);
+#pragma unroll
+      for (int r = 0; r < kRowTiles; ++r) {
+        MmaF16(s[r][n], a[r], b[0], b[1]);
+        MmaF16(s[r][n + 1], a[r], b[2], b[3]);
+      }
     }
   }
 }
@@ -144,25 +162,26 @@ __device__ __forceinline__ void RowSums(const uint32_t (&p)[kChunkKeys / 16][4],
 }
 
 // Sums of p v for 8 kTiles columns of v from `values` on; kTiles is even.
-template <int kDim, int kTiles>
-__device__ __forceinline__ void Values(const uint32_t (&p)[kChunkKeys / 16][4],
-                                       const uint16_t* values, float (&sums)[kTiles][4]) {
+template <int kDim, int kRowTiles, int kTiles>
+__device__ __forceinline__ void Values(const uint32_t (&p)[kRowTiles][kChunkKeys / 16][4],
+                                       const uint16_t* values,
+                                       float (&sums)[kRowTiles][kTiles][4]) {
   constexpr int kStride = kSharedStride<kDim>;
   const int lane = LaneIndex();
   values += lane % 16 * kStride + lane / 16 * 8;
 #pragma unroll
-  for (auto& tile : sums) {
-#pragma unroll
-    for (float& x : tile) x = 0;
-  }
+  for (auto& tiles : sums) SetZero(tiles);
 #pragma unroll
   for (int k = 0; k < kChunkKeys / 16; ++k) {
 #pragma unroll
     for (int n = 0; n < kTiles; n += 2) {
       uint32_t b[4];
       LoadMatrices<true>(b, values + 16 * k * kStride + 8 * n);
-      MmaF16(sums[n], p[k], b[0], b[1]);
-      MmaF16(sums[n + 1], p[k], b[2], b[3]);
+#pragma unroll
+      for (int r = 0; r < kRowTiles; ++r) {
+        MmaF16(sums[r][n], p[r][k], b[0], b[1]);
+        MmaF16(sums[r][n + 1], p[r][k], b[2], b[3]);
+      }
     }
   }
 }

@@ -9,8 +9,11 @@ namespace motet::cuda {
 
 template <int kDim>
 inline constexpr int kRunRows = MaxRunTokens(1, 1, kDim);
+// Tiles of 16 rows a warp: with two, it reads keys and values from shared memory half as often.
 template <int kDim>
-inline constexpr int kRunThreads = kRunRows<kDim> / 16 * kWarpSize;
+inline constexpr int kRowTiles = kDim <= 64 ? 2 : 1;
+template <int kDim>
+inline constexpr int kRunThreads = kRunRows<kDim> / (16 * kRowTiles<kDim>)*kWarpSize;
 
 struct RunKernelArgs {
   AttentionArgs attention;
@@ -28,7 +31,7 @@ struct RunShared {
 template <int kDim>
 __global__ void __launch_bounds__(kRunThreads<kDim>) AttendRunsKernel(RunKernelArgs a) {
   using Shared = RunShared<kDim>;
-  constexpr int kTiles = kChunkKeys / 8, kThreads = kRunThreads<kDim>;
+  constexpr int kTiles = kChunkKeys / 8, kThreads = kRunThreads<kDim>, kRows = kRowTiles<kDim>;
   constexpr int kColumns = kDim % 32 == 0 ? 32 : 16;  // of values at a time
   WaitForInputs();
   LetNextStart();
@@ -53,27 +56,27 @@ __global__ void __launch_bounds__(kRunThreads<kDim>) AttendRunsKernel(RunKernelA
     CopyAsync16(shared.q + row * Shared::kStride + column, q + (valid ? at : 0), valid);
   }
   const int first_chunk = all.begin / kChunkKeys, end_chunk = (all.end - 1) / kChunkKeys + 1;
-  LoadPages<kDim, kChunkPages>(shared.keys, keys, table, args.kv_heads, first_chunk * kChunkKeys,
-                               all, threadIdx.x, kThreads);
+  LoadPages<kDim, kChunkPages, kThreads>(shared.keys, keys, table, args.kv_heads,
+                                         first_chunk * kChunkKeys, all, threadIdx.x);
   CopyCommit();
 
   // Rows that are not there do as the last one does.
-  const int first_row = WarpIndex() * 16, lane = LaneIndex(), t = lane % 4;
-  const auto token_of = [&](int row) { return min(row, rows - 1) / group; };
-  const auto seen_by = [&](int row) { return VisibleKeys(position + token_of(row), window); };
-  const int row[2] = {first_row + lane / 4, first_row + lane / 4 + 8};
-  const KeyRange seen[2] = {seen_by(row[0]), seen_by(row[1])};
-  const KeyRange seen_first = seen_by(first_row), seen_last = seen_by(first_row + 15);
+  const int first_row = WarpIndex() * 16 * kRows, g = LaneIndex() / 4, t = LaneIndex() % 4;
+  const auto seen_by = [&](int row) {
+    return VisibleKeys(position + min(row, rows - 1) / group, window);
+  };
+  const KeyRange seen_first = seen_by(first_row), seen_last = seen_by(first_row + 16 * kRows - 1);
 
-  float max[2], sum[2] = {1, 1}, out[kDim / 8][4];
+  float max[kRows][2], sum[kRows][2], out[kRows][kDim / 8][4];
 #pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    max[i] = SinkMax(args.sinks[kv_head * group + min(row[i], rows - 1) % group]);
-  }
+  for (int r = 0; r < kRows; ++r) {
 #pragma unroll
-  for (auto& tile : out) {
-#pragma unroll
-    for (float& x : tile) x = 0;
+    for (int half = 0; half < 2; ++half) {
+      const int row = min(first_row + 16 * r + 8 * half + g, rows - 1);
+      max[r][half] = SinkMax(args.sinks[kv_head * group + row % group]);
+      sum[r][half] = 1;
+    }
+    SetZero(out[r]);
   }
 
   for (int chunk = first_chunk; chunk < end_chunk; ++chunk) {
@@ -81,45 +84,54 @@ __global__ void __launch_bounds__(kRunThreads<kDim>) AttendRunsKernel(RunKernelA
     const bool some = first_row < rows && first < seen_last.end && end > seen_first.begin;
     CopyWait<0>();
     __syncthreads();  // keys are there, the last values are done with
-    LoadPages<kDim, kChunkPages>(shared.values, values, table, args.kv_heads, first, all,
-                                 threadIdx.x, kThreads);
+    LoadPages<kDim, kChunkPages, kThreads>(shared.values, values, table, args.kv_heads, first, all,
+                                           threadIdx.x);
     CopyCommit();
-    float s[kTiles][4];
+    uint32_t p[kRows][kTiles / 2][4];
+    MergeFactors factors[kRows][2];
     if (some) {
+      const bool masked = first < seen_last.begin || end > seen_first.end;
+      float s[kRows][kTiles][4];
       Scores<kDim>(shared.q + first_row * Shared::kStride, shared.keys, s);
-      if (first < seen_last.begin || end > seen_first.end) Mask(s, first, seen[0], seen[1]);
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+        const int row = first_row + 16 * r;
+        if (masked) Mask(s[r], first, seen_by(row + g), seen_by(row + g + 8));
+        const float2 largest = RowMax(s[r]);
+        const float chunk_max[2] = {ChunkMax(largest.x, a.scale), ChunkMax(largest.y, a.scale)};
+        Probabilities(s[r], a.scale, make_float2(chunk_max[0], chunk_max[1]), p[r]);
+        float sums[4];
+        RowSums(p[r], sums);
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          factors[r][half] = FactorsOf(max[r][half], chunk_max[half]);
+          max[r][half] = fmaxf(max[r][half], chunk_max[half]);
+          sum[r][half] = Merge(sum[r][half], sums[2 * half], factors[r][half]);
+        }
+      }
     }
     CopyWait<0>();
     __syncthreads();  // values are there, the keys are done with
     if (chunk + 1 < end_chunk) {
-      LoadPages<kDim, kChunkPages>(shared.keys, keys, table, args.kv_heads, end, all, threadIdx.x,
-                                   kThreads);
+      LoadPages<kDim, kChunkPages, kThreads>(shared.keys, keys, table, args.kv_heads, end, all,
+                                             threadIdx.x);
     }
     CopyCommit();
     if (!some) continue;
 
-    float2 chunk_max = RowMax(s);
-    chunk_max = make_float2(ChunkMax(chunk_max.x, a.scale), ChunkMax(chunk_max.y, a.scale));
-    uint32_t p[kTiles / 2][4];
-    Probabilities(s, a.scale, chunk_max, p);
-    const MergeFactors factors[2] = {FactorsOf(max[0], chunk_max.x),
-                                     FactorsOf(max[1], chunk_max.y)};
-    max[0] = fmaxf(max[0], chunk_max.x);
-    max[1] = fmaxf(max[1], chunk_max.y);
-    float sums[4];
-    RowSums(p, sums);
-    sum[0] = Merge(sum[0], sums[0], factors[0]);
-    sum[1] = Merge(sum[1], sums[2], factors[1]);
 #pragma unroll
     for (int column = 0; column < kDim; column += kColumns) {
-      float chunk_out[kColumns / 8][4];
+      float chunk_out[kRows][kColumns / 8][4];
       Values<kDim>(p, shared.values + column, chunk_out);
 #pragma unroll
-      for (int n = 0; n < kColumns / 8; ++n) {
+      for (int r = 0; r < kRows; ++r) {
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          float& x = out[column / 8 + n][i];
-          x = Merge(x, chunk_out[n][i], factors[i / 2]);
+        for (int n = 0; n < kColumns / 8; ++n) {
+#pragma unroll
+          for (int i = 0; i < 4; ++i) {
+            float& x = out[r][column / 8 + n][i];
+            x = Merge(x, chunk_out[r][n][i], factors[r][i / 2]);
+          }
         }
       }
     }
@@ -127,14 +139,18 @@ __global__ void __launch_bounds__(kRunThreads<kDim>) AttendRunsKernel(RunKernelA
   CopyWait<0>();
 
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    if (row[half] >= rows) continue;
-    const int64_t token = run.first + row[half] / group;
-    const int64_t column = int64_t{kv_head * group + row[half] % group} * kDim + 2 * t;
+  for (int r = 0; r < kRows; ++r) {
 #pragma unroll
-    for (int n = 0; n < kDim / 8; ++n) {
-      StorePair(args.out, token, column + 8 * n, Output(out[n][2 * half], sum[half]),
-                Output(out[n][2 * half + 1], sum[half]));
+    for (int half = 0; half < 2; ++half) {
+      const int row = first_row + 16 * r + 8 * half + g;
+      if (row >= rows) continue;
+      const int64_t token = run.first + row / group;
+      const int64_t column = int64_t{kv_head * group + row % group} * kDim + 2 * t;
+#pragma unroll
+      for (int n = 0; n < kDim / 8; ++n) {
+        StorePair(args.out, token, column + 8 * n, Output(out[r][n][2 * half], sum[r][half]),
+                  Output(out[r][n][2 * half + 1], sum[r][half]));
+      }
     }
   }
   if (kv_head == args.kv_heads - 1) {

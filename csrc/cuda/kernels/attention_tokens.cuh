@@ -67,21 +67,21 @@ __global__ void __launch_bounds__(kTokenThreads) AttendTokensKernel(TokenKernelA
     CopyAsync16(shared.q + row * Shared::kStride + column, q + (valid ? row * kDim + column : 0),
                 valid);
   }
-  LoadPages<kDim, 1>(shared.keys + page_rows,
-                     static_cast<const uint16_t*>(args.cache.keys) + head_offset, table,
-                     args.kv_heads, page_start, c.keys, lane, kWarpSize);
+  LoadPages<kDim, 1, kWarpSize>(shared.keys + page_rows,
+                                static_cast<const uint16_t*>(args.cache.keys) + head_offset, table,
+                                args.kv_heads, page_start, c.keys, lane);
   CopyCommit();
-  LoadPages<kDim, 1>(shared.values + page_rows,
-                     static_cast<const uint16_t*>(args.cache.values) + head_offset, table,
-                     args.kv_heads, page_start, c.keys, lane, kWarpSize);
+  LoadPages<kDim, 1, kWarpSize>(shared.values + page_rows,
+                                static_cast<const uint16_t*>(args.cache.values) + head_offset,
+                                table, args.kv_heads, page_start, c.keys, lane);
   CopyCommit();
 
   CopyWait<1>();
   __syncthreads();
-  float s[kPageTokens / 8][4];
+  float s[1][kPageTokens / 8][4];
   Scores<kDim>(shared.q, shared.keys + page_rows, s);
-  Mask(s, page_start, c.keys, c.keys);
-  const float2 page_max = RowMax(s);
+  Mask(s[0], page_start, c.keys, c.keys);
+  const float2 page_max = RowMax(s[0]);
   if (t == 0) {
     shared.max[warp][g] = page_max.x;
     shared.max[warp][g + 8] = page_max.y;
@@ -97,7 +97,7 @@ __global__ void __launch_bounds__(kTokenThreads) AttendTokensKernel(TokenKernelA
   }
   max = make_float2(ChunkMax(max.x, a.scale), ChunkMax(max.y, a.scale));
   uint32_t page_p[kPageTokens / 16][4];
-  Probabilities(s, a.scale, max, page_p);
+  Probabilities(s[0], a.scale, max, page_p);
 #pragma unroll
   for (int k = 0; k < kPageTokens / 16; ++k) {
 #pragma unroll
@@ -109,14 +109,14 @@ __global__ void __launch_bounds__(kTokenThreads) AttendTokensKernel(TokenKernelA
   }
   __syncthreads();
 
-  uint32_t p[kChunkKeys / 16][4];
+  uint32_t p[1][kChunkKeys / 16][4];
 #pragma unroll
-  for (int k = 0; k < kChunkKeys / 16; ++k) LoadRows(p[k], shared.p + 16 * k, Shared::kPStride);
+  for (int k = 0; k < kChunkKeys / 16; ++k) LoadRows(p[0][k], shared.p + 16 * k, Shared::kPStride);
   const auto partial = [&](int row) {  // its index
     return (int64_t{blockIdx.z} * args.heads + kv_head * group + row) * a.chunk_stride + chunk;
   };
   for (int column = warp * 16; column < kDim; column += kChunkPages * 16) {
-    float sums[2][4];
+    float sums[1][2][4];
     Values<kDim>(p, shared.values + column, sums);
 #pragma unroll
     for (int n = 0; n < 2; ++n) {
@@ -124,13 +124,14 @@ __global__ void __launch_bounds__(kTokenThreads) AttendTokensKernel(TokenKernelA
       for (int half = 0; half < 2; ++half) {
         if (g + 8 * half >= group) continue;
         *reinterpret_cast<float2*>(a.values + partial(g + 8 * half) * kDim + column + 8 * n +
-                                   2 * t) = make_float2(sums[n][2 * half], sums[n][2 * half + 1]);
+                                   2 * t) =
+            make_float2(sums[0][n][2 * half], sums[0][n][2 * half + 1]);
       }
     }
   }
   if (warp == kChunkPages - 1) {
     float sums[4];
-    RowSums(p, sums);
+    RowSums(p[0], sums);
     if (t == 0 && g < group) a.partials[partial(g)] = make_float2(max.x, sums[0]);
     if (t == 0 && g + 8 < group) a.partials[partial(g + 8)] = make_float2(max.y, sums[2]);
   }
