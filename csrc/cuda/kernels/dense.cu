@@ -103,9 +103,14 @@ struct StoreLogits {
   }
 };
 
+const DeviceProperties& Device() {
+  static const DeviceProperties device = Devices().at(0);
+  return device;
+}
+
 // Matrices one below the other; all but the last have whole tiles of rows.
 DenseProduct Product(int num_tokens, const Rows& in, std::initializer_list<WeightMatrix> matrices) {
-  DenseProduct p{num_tokens, static_cast<int>(in.stride / kStepColumns), 0, in, {}, {}};
+  DenseProduct p{num_tokens, static_cast<int>(in.stride / kStepColumns), 0, false, in, {}, {}};
   int i = 0;
   for (const WeightMatrix& matrix : matrices) {
     p.weights[i] = matrix.data;
@@ -113,15 +118,8 @@ DenseProduct Product(int num_tokens, const Rows& in, std::initializer_list<Weigh
     p.row_tiles += static_cast<int>((matrix.rows + kTileRows - 1) / kTileRows);
   }
   for (; i < DenseProduct::kMatrices; ++i) p.first_tile[i] = p.row_tiles;
+  p.prefetch = p.row_tiles * p.steps * kBf16TileBytes <= Device().l2_bytes * 2 / 3;
   return p;
-}
-
-int Multiprocessors() {
-  static const int count = [] {
-    const auto devices = Devices();
-    return devices.empty() ? 1 : devices[0].multiprocessors;
-  }();
-  return count;
 }
 
 // The shape that takes the least time if all blocks of one take the same, as many at a time as
@@ -145,7 +143,7 @@ DenseShape BestShape(const DenseProduct& p) {
   for (const Candidate& c : kCandidates) {
     const int64_t blocks =
         quotient(p.row_tiles * kTileRows, c.rows) * quotient(p.num_tokens, c.tokens);
-    const int64_t time = c.time * quotient(blocks, Multiprocessors());
+    const int64_t time = c.time * quotient(blocks, Device().multiprocessors);
     if (best != DenseShape::kAuto && time >= least) continue;
     best = c.shape;
     least = time;

@@ -16,6 +16,7 @@ __global__ void __launch_bounds__(kFewThreads, 3) FewTokensKernel(DenseProduct p
   const int tile = static_cast<int>(blockIdx.x), segment = WarpIndex(), lane = LaneIndex();
   TileProduct<kStepsAhead> product(p.Tile(tile), SegmentBegin(p.steps, segment),
                                    SegmentBegin(p.steps, segment + 1));
+  if (p.prefetch) product.PrefetchRest();
   WaitForInputs();
   LetNextStart();
   const int token = lane / 4;

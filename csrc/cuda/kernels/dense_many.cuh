@@ -47,6 +47,7 @@ class StepCursor {
  private:
   // Of the first round from first_ that has steps.
   __device__ __forceinline__ void StartRound() {
+#pragma unroll 1
     for (; first_ < kSegments; first_ += kGroups) {
       length_ = 0;
 #pragma unroll
@@ -134,6 +135,14 @@ __global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
   if (next.HasStep()) {
     load(next.Step(), 0);
     load(next.Step(), 1);
+  }
+  if (p.prefetch && blockIdx.x == 0 && lane < kRowTiles) {
+    for (int s = group; s < kSegments; s += kGroups) {
+      const int begin = SegmentBegin(p.steps, s), end = SegmentBegin(p.steps, s + 1);
+      const int tile = first_tile + lane;
+      if (begin == end || tile >= p.row_tiles) continue;
+      PrefetchToL2(p.Tile(tile) + begin * kBf16TileBytes, (end - begin) * kBf16TileBytes);
+    }
   }
   WaitForInputs();
   LetNextStart();

@@ -13,6 +13,8 @@ struct DenseProduct {
   int num_tokens;
   int steps;      // of kStepColumns columns
   int row_tiles;  // of all matrices
+  // The weights fit the second-level cache: it reads them ahead, while the kernel before ends.
+  bool prefetch;
   Rows in;
   const uint8_t* weights[kMatrices];
   int first_tile[kMatrices];  // row_tiles and more: no such matrix
