@@ -223,7 +223,7 @@ __global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
       if (first_tile + r >= p.row_tiles) break;
 #pragma unroll
       for (int n = 0; n < kTokenTiles; ++n) {
-        store(first_tile + r, first_token + 8 * n + 2 * t, total[r][n]);
+        store(store.Load(first_tile + r, first_token + 8 * n + 2 * t), total[r][n]);
       }
     }
   } else {
@@ -232,7 +232,7 @@ __global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
       for (int n = group; n < kTokenTiles; n += kGroups) {
         float d[4] = {};
         Add(d, shared_total(r, n));
-        store(first_tile + r, first_token + 8 * n + 2 * t, d);
+        store(store.Load(first_tile + r, first_token + 8 * n + 2 * t), d);
       }
     }
   }
