@@ -17,7 +17,8 @@ __global__ void __launch_bounds__(kFewThreads, 3) FewTokensKernel(DenseProduct p
   constexpr int kStepsAhead = 2;  // 32 KB in flight a block
   const int tile = static_cast<int>(blockIdx.x), segment = WarpIndex(), lane = LaneIndex();
   auto* sums = reinterpret_cast<float4*>(SharedMemory());  // [kSegments, lanes]
-  typename Store::Operands operands{};
+  typename Store::LaneRows rows{};
+  typename Store::LaneTokens tokens{};
   if (segment < kSegments) {
     TileProduct<kStepsAhead> product(p.Tile(tile), SegmentBegin(p.steps, segment),
                                      SegmentBegin(p.steps, segment + 1));
@@ -32,14 +33,15 @@ __global__ void __launch_bounds__(kFewThreads, 3) FewTokensKernel(DenseProduct p
   } else {
     WaitForInputs();
     LetNextStart();
-    operands = store.Load(tile, 2 * (lane % 4));
+    rows = store.Rows(tile);
+    tokens = store.Load(rows, 2 * (lane % 4));
   }
   __syncthreads();
   if (segment < kSegments) return;
   float total[4] = {};
 #pragma unroll
   for (int s = 0; s < kSegments; ++s) Add(total, sums[s * kWarpSize + lane]);
-  store(operands, total);
+  store(rows, tokens, total);
 }
 
 template <class Store>

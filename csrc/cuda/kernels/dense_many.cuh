@@ -217,22 +217,28 @@ __global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
     }
   }
 
-  if constexpr (kGroups == 1) {
+  if constexpr (kGroups > 1) __syncthreads();
+  constexpr int kOwn = kTokenTiles / kGroups, kAtOnce = kOwn < 4 ? kOwn : 4;
 #pragma unroll
-    for (int r = 0; r < kRowTiles; ++r) {
-      if (first_tile + r >= p.row_tiles) break;
+  for (int r = 0; r < kRowTiles; ++r) {
+    if (first_tile + r >= p.row_tiles) break;
+    const auto rows = store.Rows(first_tile + r);
 #pragma unroll
-      for (int n = 0; n < kTokenTiles; ++n) {
-        store(store.Load(first_tile + r, first_token + 8 * n + 2 * t), total[r][n]);
+    for (int first = 0; first < kOwn; first += kAtOnce) {
+      typename Store::LaneTokens tokens[kAtOnce];
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        tokens[i] = store.Load(rows, first_token + 8 * (group + (first + i) * kGroups) + 2 * t);
       }
-    }
-  } else {
-    __syncthreads();
-    for (int r = 0; r < kRowTiles && first_tile + r < p.row_tiles; ++r) {
-      for (int n = group; n < kTokenTiles; n += kGroups) {
-        float d[4] = {};
-        Add(d, shared_total(r, n));
-        store(store.Load(first_tile + r, first_token + 8 * n + 2 * t), d);
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        if constexpr (kGroups == 1) {
+          store(rows, tokens[i], total[r][first + i]);
+        } else {
+          float d[4] = {};
+          Add(d, shared_total(r, group + (first + i) * kGroups));
+          store(rows, tokens[i], d);
+        }
       }
     }
   }

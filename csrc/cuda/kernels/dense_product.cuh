@@ -1,6 +1,4 @@
-// What the kernels of dense.cu take: a product, and a Store. Its Load is called with a row tile and
-// the first of the lane's two tokens, and reads what it needs of the output's place, at best long
-// before the sums are there; what comes of it is called with the sums, as MmaBf16 has them.
+// What the kernels of dense.cu multiply.
 #pragma once
 
 #include "cuda/kernels/dense_tile.cuh"
