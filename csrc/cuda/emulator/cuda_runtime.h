@@ -61,6 +61,7 @@ void Meet(const char* what, void* operands, void (*combine)(void* const* lanes))
 char* SharedBytes();
 void QueueCopy(void* shared, const void* global, size_t bytes, size_t valid);
 void CommitCopies();
+void Touch(const void* global, int64_t bytes);  // fails where it can't be read
 void WaitCopies(int groups_left);
 
 void Run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& kernel);

@@ -202,6 +202,15 @@ void QueueCopy(void* shared, const void* global, size_t bytes, size_t valid) {
   machine.current->copies.push_back({shared, global, bytes, valid});
 }
 
+void Touch(const void* global, int64_t bytes) {
+  if (reinterpret_cast<uintptr_t>(global) % 16 || bytes % 16 || bytes <= 0) {
+    Fail("a prefetch that is not of multiples of 16 bytes");
+  }
+  const volatile char* p = static_cast<const char*>(global);
+  static_cast<void>(p[0]);
+  static_cast<void>(p[bytes - 1]);
+}
+
 void CommitCopies() {
   machine.current->groups.push_back(std::move(machine.current->copies));
   machine.current->copies.clear();

@@ -156,6 +156,7 @@ void CopyWait() {
 inline char* SharedMemory() { return emulator::SharedBytes(); }
 
 inline uint4 LoadOnce(const uint4* p) { return *p; }
+inline void PrefetchToL2(const void* p, int64_t bytes) { emulator::Touch(p, bytes); }
 
 inline uint32_t PackF16(float low, float high) {
   return FloatToF16Inf(low) | uint32_t{FloatToF16Inf(high)} << 16;

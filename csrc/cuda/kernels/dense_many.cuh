@@ -47,6 +47,7 @@ class StepCursor {
  private:
   // Of the first round from first_ that has steps.
   __device__ __forceinline__ void StartRound() {
+#pragma unroll 1
     for (; first_ < kSegments; first_ += kGroups) {
       length_ = 0;
 #pragma unroll
@@ -135,6 +136,14 @@ __global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
     load(next.Step(), 0);
     load(next.Step(), 1);
   }
+  if (p.prefetch && blockIdx.x == 0 && lane < kRowTiles) {
+    for (int s = group; s < kSegments; s += kGroups) {
+      const int begin = SegmentBegin(p.steps, s), end = SegmentBegin(p.steps, s + 1);
+      const int tile = first_tile + lane;
+      if (begin == end || tile >= p.row_tiles) continue;
+      PrefetchToL2(p.Tile(tile) + begin * kBf16TileBytes, (end - begin) * kBf16TileBytes);
+    }
+  }
   WaitForInputs();
   LetNextStart();
   // Of this lane's first vector in a step; that of the other 32 columns is 64 bytes off.
@@ -208,22 +217,28 @@ __global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
     }
   }
 
-  if constexpr (kGroups == 1) {
+  if constexpr (kGroups > 1) __syncthreads();
+  constexpr int kOwn = kTokenTiles / kGroups, kAtOnce = kOwn < 4 ? kOwn : 4;
 #pragma unroll
-    for (int r = 0; r < kRowTiles; ++r) {
-      if (first_tile + r >= p.row_tiles) break;
+  for (int r = 0; r < kRowTiles; ++r) {
+    if (first_tile + r >= p.row_tiles) break;
+    const auto rows = store.Rows(first_tile + r);
 #pragma unroll
-      for (int n = 0; n < kTokenTiles; ++n) {
-        store(first_tile + r, first_token + 8 * n + 2 * t, total[r][n]);
+    for (int first = 0; first < kOwn; first += kAtOnce) {
+      typename Store::LaneTokens tokens[kAtOnce];
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        tokens[i] = store.Load(rows, first_token + 8 * (group + (first + i) * kGroups) + 2 * t);
       }
-    }
-  } else {
-    __syncthreads();
-    for (int r = 0; r < kRowTiles && first_tile + r < p.row_tiles; ++r) {
-      for (int n = group; n < kTokenTiles; n += kGroups) {
-        float d[4] = {};
-        Add(d, shared_total(r, n));
-        store(first_tile + r, first_token + 8 * n + 2 * t, d);
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        if constexpr (kGroups == 1) {
+          store(rows, tokens[i], total[r][first + i]);
+        } else {
+          float d[4] = {};
+          Add(d, shared_total(r, group + (first + i) * kGroups));
+          store(rows, tokens[i], d);
+        }
       }
     }
   }
