@@ -165,6 +165,7 @@ __global__ void __launch_bounds__(kThreads, 4) WeighKernel(SampleState s) {
   const bool greedy = params.temperature < kGreedyTemperature;
   if (greedy && blockIdx.x > 0) return;
   uint64_t peak = 0;
+#pragma unroll 1
   for (int i = static_cast<int>(threadIdx.x); i < s.chunks; i += kThreads) {
     const uint64_t chunk = s.Peaks()[i];
     peak = chunk > peak ? chunk : peak;
@@ -201,6 +202,7 @@ __global__ void __launch_bounds__(kThreads, 4) WeighKernel(SampleState s) {
   }
   if (!IsLastBlock(&row.weighed, gridDim.x, shared)) return;
   sum = 0;
+#pragma unroll 1
   for (int i = static_cast<int>(threadIdx.x); i < s.chunks; i += kThreads) {
     sum += LoadFresh(s.Weights() + i);
   }
