@@ -42,9 +42,7 @@ def check_lists(found: dict[str, Array], experts: Array, slots: Array) -> None:
     for e in sorted({e for e, _, _ in there}):
         first = next(i for i, pair in enumerate(there) if pair[0] == e)
         count = sum(pair[0] == e for pair in there)
-        expected += [
-            (e, first + i, min(largest, count - i), 0) for i in range(0, count, largest)
-        ]
+        expected += [(e, first + i, min(largest, count - i), 0) for i in range(0, count, largest)]
     assert [tuple(tile) for tile in found["tiles"][used].tolist()] == expected
     assert (found["tiles"][~used] == 0).all()
 
