@@ -112,6 +112,14 @@ __device__ __forceinline__ uint4 LoadOnce(const uint4* p) {
   return v;
 }
 
+// Past the first-level cache, which may have what was there before: for what another kernel wrote,
+// read before WaitForInputs(). That is allowed where the writer has ended: all kernels call
+// LetNextStart() after WaitForInputs(), so when one starts, all but the one before it have.
+template <class T>
+__device__ __forceinline__ T LoadFresh(const T* p) {
+  return __ldcg(p);
+}
+
 // Two 16-bit floats in a word, the first in the low half; round to nearest, ties to even.
 __device__ __forceinline__ uint32_t PackF16(float low, float high) {
   const __half2 pair = __floats2half2_rn(low, high);

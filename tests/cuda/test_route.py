@@ -47,14 +47,16 @@ def check_lists(found: dict[str, Array], experts: Array, slots: Array) -> None:
     assert (found["tiles"][~used] == 0).all()
 
 
+SHAPES = [
+    *((tokens, *shape) for tokens in TOKENS for shape in ((96, 32, 4), (333, 5, 2), (64, 1, 1))),
+    *((tokens, 3136, 128, 4) for tokens in (2, 17)),
+    (17, 6500, 3, 2),  # too many columns for four tokens a block
+]
+
+
 @pytest.mark.parametrize("split", [False, True])
-@pytest.mark.parametrize(
-    ("hidden", "experts", "k"), [(96, 32, 4), (333, 5, 2), (3136, 128, 4), (64, 1, 1)]
-)
-@pytest.mark.parametrize("tokens", TOKENS)
+@pytest.mark.parametrize(("tokens", "hidden", "experts", "k"), SHAPES)
 def test_route(tokens: int, hidden: int, experts: int, k: int, split: bool) -> None:
-    if hidden > 1000 and tokens not in (2, 17):
-        pytest.skip("slow")
     x, norm, router, bias, slots = inputs(tokens, hidden, experts)
     found = _core.cuda_ops.route(x, norm, router, bias, slots, k, 1e-5, split)
 
