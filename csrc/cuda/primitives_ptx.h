@@ -121,6 +121,12 @@ __device__ __forceinline__ void PrefetchToL2(const void* p, int64_t bytes) {
                "r"(static_cast<uint32_t>(bytes))
                : "memory");
 #endif
+// Past the first-level cache, which may have what was there before: for what another kernel wrote,
+// read before WaitForInputs(). That is allowed where the writer has ended: all kernels call
+// LetNextStart() after WaitForInputs(), so when one starts, all but the one before it have.
+template <class T>
+__device__ __forceinline__ T LoadFresh(const T* p) {
+  return __ldcg(p);
 }
 
 // Two 16-bit floats in a word, the first in the low half; round to nearest, ties to even.

@@ -158,6 +158,11 @@ inline char* SharedMemory() { return emulator::SharedBytes(); }
 inline uint4 LoadOnce(const uint4* p) { return *p; }
 inline void PrefetchToL2(const void* p, int64_t bytes) { emulator::Touch(p, bytes); }
 
+template <class T>
+T LoadFresh(const T* p) {
+  return *p;
+}
+
 inline uint32_t PackF16(float low, float high) {
   return FloatToF16Inf(low) | uint32_t{FloatToF16Inf(high)} << 16;
 }
