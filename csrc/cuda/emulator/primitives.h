@@ -156,6 +156,9 @@ inline char* SharedMemory() { return emulator::SharedBytes(); }
 
 inline uint4 LoadOnce(const uint4* p) { return *p; }
 
+// Memory that is not there shall be seen.
+inline void PrefetchToL2(const void* p) { *static_cast<const volatile char*>(p); }
+
 inline uint32_t PackF16(float low, float high) {
   return FloatToF16Inf(low) | uint32_t{FloatToF16Inf(high)} << 16;
 }
