@@ -163,6 +163,9 @@ T LoadFresh(const T* p) {
   return *p;
 }
 
+// Memory that is not there shall be seen.
+inline void PrefetchToL2(const void* p) { *static_cast<const volatile char*>(p); }
+
 inline uint32_t PackF16(float low, float high) {
   return FloatToF16Inf(low) | uint32_t{FloatToF16Inf(high)} << 16;
 }
