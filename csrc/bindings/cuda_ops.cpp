@@ -13,8 +13,13 @@ void BindCudaOps(pybind11::module_& m) {
 #else
   ops.attr("emulated") = false;
 #endif
+  BindCudaAttention(ops);
   BindCudaDense(ops);
+  BindCudaEmbed(ops);
+  BindCudaMoe(ops);
+  BindCudaMxfp4(ops);
   BindCudaNorm(ops);
+  BindCudaRoute(ops);
   BindCudaSample(ops);
 }
 

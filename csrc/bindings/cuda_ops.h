@@ -55,7 +55,13 @@ class OnDevice {
 
 // One a file of kernels; cuda_ops.cpp calls them all.
 void BindCudaDense(pybind11::module_& m);
+void BindCudaAttention(pybind11::module_& m);
+void BindCudaEmbed(pybind11::module_& m);
 void BindCudaNorm(pybind11::module_& m);
 void BindCudaSample(pybind11::module_& m);
+void BindCudaMoe(pybind11::module_& m);
+void BindCudaMxfp4(pybind11::module_& m);
+void BindCudaNorm(pybind11::module_& m);
+void BindCudaRoute(pybind11::module_& m);
 
 }  // namespace motet

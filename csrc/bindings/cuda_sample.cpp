@@ -13,7 +13,8 @@ Array<int32_t> Sample(const Array<float>& logits, const std::vector<Sampling>& r
                       const std::vector<uint64_t>& positions) {
   Expect(logits.ndim() == 2 && logits.shape(1) > 0, "logits [rows, vocab]");
   const auto n = static_cast<size_t>(logits.shape(0));
-  Expect(rows.size() == n && positions.size() == n, "a Sampling and a position for each row");
+  Expect(n > 0 && rows.size() == n && positions.size() == n,
+         "rows, a Sampling and a position for each");
   Array<uint8_t> bytes(static_cast<py::ssize_t>(n * sizeof(cuda::DrawParams)));
   for (size_t i = 0; i < n; ++i) {
     const Sampling& s = rows[i];
@@ -26,10 +27,16 @@ Array<int32_t> Sample(const Array<float>& logits, const std::vector<Sampling>& r
   const OnDevice<int32_t> tokens(logits.shape(0), stream);
   const OnDevice<uint8_t> scratch(cuda::SampleScratchBytes(logits.shape(0), logits.shape(1)),
                                   stream);
+  // As a graph, launched twice: what the first leaves in the scratch must not matter.
+  cuda::Graph::Begin(stream);
   cuda::Sample(
       {static_cast<int>(n), device_logits.data(), logits.shape(1),
        reinterpret_cast<const cuda::DrawParams*>(params.data()), tokens.data(), scratch.data()},
       stream);
+  const cuda::Graph graph = cuda::Graph::End(stream);
+  graph.Launch(stream);
+  cuda::Fill(tokens.data(), 0xFF, logits.shape(0) * 4, stream);
+  graph.Launch(stream);
   return tokens.Host({logits.shape(0)});
 }
 

@@ -1,11 +1,17 @@
 # One line a file: kernels (compiled by nvcc, or as C++ for the emulator), host code, bindings, and
 # what stands in for them where there is no compiler.
 set(cuda_kernels
+  csrc/cuda/kernels/attention.cu
+  csrc/cuda/kernels/choose_experts.cu
   csrc/cuda/kernels/dense.cu
   csrc/cuda/kernels/dummy.cu
+  csrc/cuda/kernels/embed.cu
+  csrc/cuda/kernels/moe.cu
   csrc/cuda/kernels/norm.cu
   csrc/cuda/kernels/pack.cu
+  csrc/cuda/kernels/pack_mxfp4.cu
   csrc/cuda/kernels/page_changes.cu
+  csrc/cuda/kernels/route.cu
   csrc/cuda/kernels/sample.cu)
 set(cuda_sources
   csrc/cuda/backend.cpp
@@ -18,9 +24,14 @@ set(cuda_sources
   csrc/engine/cuda_device.cpp
   csrc/engine/cuda_step.cpp)
 set(cuda_bindings
+  csrc/bindings/cuda_attention.cpp
   csrc/bindings/cuda_dense.cpp
+  csrc/bindings/cuda_embed.cpp
+  csrc/bindings/cuda_moe.cpp
+  csrc/bindings/cuda_mxfp4.cpp
   csrc/bindings/cuda_norm.cpp
   csrc/bindings/cuda_ops.cpp
+  csrc/bindings/cuda_route.cpp
   csrc/bindings/cuda_sample.cpp)
 set(cuda_absent_sources
   csrc/cuda/device_absent.cpp

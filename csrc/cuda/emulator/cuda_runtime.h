@@ -20,8 +20,8 @@
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
-// Blocks of a thread of the host run one after the other.
-#define __shared__ static thread_local
+// Blocks run one after the other.
+#define __shared__ static
 
 struct uint3 {
   unsigned x, y, z;
@@ -61,6 +61,7 @@ void Meet(const char* what, void* operands, void (*combine)(void* const* lanes))
 char* SharedBytes();
 void QueueCopy(void* shared, const void* global, size_t bytes, size_t valid);
 void CommitCopies();
+void Touch(const void* global, int64_t bytes);  // fails where it can't be read
 void WaitCopies(int groups_left);
 
 void Run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& kernel);
@@ -88,6 +89,12 @@ inline unsigned long long atomicAdd(unsigned long long* address, unsigned long l
 }
 inline void __threadfence() {}
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
+inline void sincospi(double x, double* sine, double* cosine) {
+  *sine = std::sin(x * 3.14159265358979323846);
+  *cosine = std::cos(x * 3.14159265358979323846);
+}
+inline int min(int a, int b) { return a < b ? a : b; }
+inline int max(int a, int b) { return a > b ? a : b; }
 
 using cudaStream_t = ::motet::emulator::Stream*;
 using cudaGraph_t = struct motet_emulator_graph*;

@@ -1,4 +1,4 @@
-// Threads of a block as fibers of one thread of the host. A lane runs until it waits for its warp
+// Threads of a block as fibers of a thread of the host. A lane runs until it waits for its warp
 // or its block; switching is a longjmp, since swapcontext asks the system for the signal mask.
 #undef _FORTIFY_SOURCE  // its longjmp refuses to change stacks
 
@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <mutex>
 #include <random>
 #include <string>
 #include <vector>
@@ -49,7 +50,6 @@ struct Lane {
   std::vector<Copy> copies;               // not committed
 };
 
-// One a thread of the host.
 struct Machine {
   std::vector<std::unique_ptr<Lane>> lanes;
   Lane* current = nullptr;
@@ -74,7 +74,9 @@ struct Machine {
   }
 };
 
-thread_local Machine machine;
+// The only one, so kernels of several threads of the host take turns.
+Machine machine;
+std::mutex machine_mutex;
 
 [[noreturn]] void LaneMain() {
   for (;;) {
@@ -132,8 +134,8 @@ void RunWarp(const std::vector<size_t>& order) {
   }
 }
 
-void RunBlock(size_t threads) {
-  std::memset(machine.shared, 0xFF, kSharedBytes);
+void RunBlock(size_t threads, size_t shared_bytes) {
+  std::memset(machine.shared, 0xFF, shared_bytes);
   std::vector<std::vector<size_t>> warps((threads + kWarp - 1) / kWarp);
   for (size_t i = 0; i < threads; ++i) {
     warps[i / kWarp].push_back(i);
@@ -184,7 +186,7 @@ void Meet(const char* what, void* operands, void (*combine)(void* const* lanes))
   for (size_t i = 0; i < kWarp; ++i) {
     const Lane& lane = *machine.lanes[first + i];
     if (lane.state != State::kInWarp) return Yield();
-    if (std::strcmp(lane.meeting, what) != 0) {
+    if (lane.meeting != what && std::strcmp(lane.meeting, what) != 0) {
       Fail(std::string("lanes of a warp meet at ") + what + " and at " + lane.meeting);
     }
     all[i] = lane.operands;
@@ -198,6 +200,15 @@ void QueueCopy(void* shared, const void* global, size_t bytes, size_t valid) {
     Fail("an asynchronous copy that is not aligned");
   }
   machine.current->copies.push_back({shared, global, bytes, valid});
+}
+
+void Touch(const void* global, int64_t bytes) {
+  if (reinterpret_cast<uintptr_t>(global) % 16 || bytes % 16 || bytes <= 0) {
+    Fail("a prefetch that is not of multiples of 16 bytes");
+  }
+  const volatile char* p = static_cast<const char*>(global);
+  static_cast<void>(p[0]);
+  static_cast<void>(p[bytes - 1]);
 }
 
 void CommitCopies() {
@@ -219,6 +230,7 @@ void Run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>
   if (threads == 0 || threads > 1024) Fail("a block of " + std::to_string(threads) + " threads");
   if (blocks == 0 || grid.y > 65535 || grid.z > 65535) Fail("a grid of an impossible size");
   if (shared_bytes > kSharedBytes) Fail(std::to_string(shared_bytes) + " bytes of shared memory");
+  const std::lock_guard lock(machine_mutex);
   AddLanes(threads);
   machine.kernel = &kernel;
   machine.block.size = block;
@@ -229,7 +241,7 @@ void Run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>
     machine.block.index = {static_cast<unsigned>(at % grid.x),
                            static_cast<unsigned>(at / grid.x % grid.y),
                            static_cast<unsigned>(at / grid.x / grid.y)};
-    RunBlock(threads);
+    RunBlock(threads, shared_bytes);
   }
 }
 

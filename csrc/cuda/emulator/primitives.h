@@ -156,6 +156,7 @@ void CopyWait() {
 inline char* SharedMemory() { return emulator::SharedBytes(); }
 
 inline uint4 LoadOnce(const uint4* p) { return *p; }
+inline void PrefetchToL2(const void* p, int64_t bytes) { emulator::Touch(p, bytes); }
 
 inline uint32_t PackF16(float low, float high) {
   return FloatToF16Inf(low) | uint32_t{FloatToF16Inf(high)} << 16;
@@ -198,6 +199,11 @@ T LoadFresh(const T* p) {
   return *p;
 }
 
+inline int CountBits(uint32_t bits) { return std::popcount(bits); }
+inline float Add(float a, float b) { return a + b; }
+inline float Multiply(float a, float b) { return a * b; }
+inline float Exp2(float x) { return std::exp2(x); }
+inline float MultiplyRounded(float a, float b) { return a * b; }
 inline float BitsToFloat(uint32_t bits) { return std::bit_cast<float>(bits); }
 inline uint32_t FloatToBits(float x) { return std::bit_cast<uint32_t>(x); }
 

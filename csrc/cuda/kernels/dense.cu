@@ -2,10 +2,10 @@
 
 #include <initializer_list>
 
-#include "base/page.h"
 #include "cuda/device.h"
 #include "cuda/kernels/dense_few.cuh"
 #include "cuda/kernels/dense_many.cuh"
+#include "cuda/kernels/dense_store.cuh"
 
 namespace motet::cuda {
 namespace {
@@ -14,98 +14,14 @@ using Shape64x32 = ManyShape<2, 2, 4>;
 using Shape128x64 = ManyShape<4, 2, 8>;
 using Shape256x64 = ManyShape<8, 2, 8>;
 
-__device__ __forceinline__ float Bf16At(const uint16_t* p, int64_t i) {
-  return BitsToFloat(uint32_t{p[i]} << 16);
+const DeviceProperties& Device() {
+  static const DeviceProperties device = Devices().at(0);
+  return device;
 }
-
-__device__ __forceinline__ uint16_t SaturatedF16(float x) {
-  constexpr float kLargest = 65504;
-  const float y = x > kLargest ? kLargest : x < -kLargest ? -kLargest : x;  // NaN stays
-  return static_cast<uint16_t>(PackF16(y, 0));
-}
-
-struct StoreQkv {
-  QkvArgs a;
-  int first_k, first_v;  // row tiles
-
-  __device__ __forceinline__ void operator()(int tile, int token, const float (&sums)[4]) const {
-    const int tiles_per_head = static_cast<int>(a.head_dim) / kTileRows, g = LaneIndex() / 4;
-    const bool is_q = tile < first_k, is_v = tile >= first_v;
-    tile -= is_q ? 0 : is_v ? first_v : first_k;
-    const int head = tile / tiles_per_head, j = tile % tiles_per_head;
-    const int row = is_v ? kTileRows * j + g : 8 * j + g;  // of the head
-    const int distance = is_v ? 8 : static_cast<int>(a.head_dim) / 2;
-    const uint16_t* bias = (is_q ? a.q_bias : is_v ? a.v_bias : a.k_bias) + head * a.head_dim;
-    const float bias0 = Bf16At(bias, row), bias1 = Bf16At(bias, row + distance);
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      if (token + i >= a.num_tokens) return;
-      float x = sums[i] + bias0, y = sums[2 + i] + bias1;
-      if (!is_v) Rotate(x, y, (token + i) * (a.head_dim / 2) + row);
-      uint16_t* out = is_q ? a.out_q + ((token + i) * a.heads + head) * a.head_dim
-                           : CacheRow(is_v ? a.values : a.keys, token + i, head);
-      if (!out) continue;
-      out[row] = SaturatedF16(x);
-      out[row + distance] = SaturatedF16(y);
-    }
-  }
-
-  // Written so that there is one way to fuse products and sums, whatever kernel this is part of.
-  __device__ __forceinline__ void Rotate(float& x, float& y, int64_t angle) const {
-    const float cos = a.cos[angle], sin = a.sin[angle];
-    const float rotated = fmaf(x, cos, -(y * sin));
-    y = fmaf(y, cos, x * sin);
-    x = rotated;
-  }
-
-  // Where the cache has the token's head; null for padding.
-  __device__ __forceinline__ uint16_t* CacheRow(uint16_t* pages, int token, int head) const {
-    const int slot = a.slots[token], position = a.positions[token];
-    if (slot < 0) return nullptr;
-    const int64_t page = a.page_table[slot * a.pages_per_sequence + position / kPageTokens];
-    const int64_t row = (page * a.kv_heads + head) * kPageTokens + position % kPageTokens;
-    return pages + row * a.head_dim;
-  }
-};
-
-struct StoreOutProj {
-  OutProjArgs a;
-
-  __device__ __forceinline__ void operator()(int tile, int token, const float (&sums)[4]) const {
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const int64_t row = kTileRows * tile + LaneIndex() / 4 + 8 * r;
-      if (row >= a.weight.rows) return;
-      const float bias = Bf16At(a.bias, row);
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        if (token + i < a.num_tokens) {
-          a.x[(token + i) * a.weight.rows + row] += sums[2 * r + i] + bias;
-        }
-      }
-    }
-  }
-};
-
-struct StoreLogits {
-  LmHeadArgs a;
-
-  __device__ __forceinline__ void operator()(int tile, int token, const float (&sums)[4]) const {
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const int64_t row = kTileRows * tile + LaneIndex() / 4 + 8 * r;
-      if (row >= a.weight.rows) return;
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        if (token + i < a.num_rows) a.logits[(token + i) * a.weight.rows + row] = sums[2 * r + i];
-      }
-    }
-  }
-};
 
 // Matrices one below the other; all but the last have whole tiles of rows.
 DenseProduct Product(int num_tokens, const Rows& in, std::initializer_list<WeightMatrix> matrices) {
-  DenseProduct p{num_tokens, static_cast<int>(in.stride / kStepColumns), 0, in, {}, {}};
+  DenseProduct p{num_tokens, static_cast<int>(in.stride / kStepColumns), 0, false, in, {}, {}};
   int i = 0;
   for (const WeightMatrix& matrix : matrices) {
     p.weights[i] = matrix.data;
@@ -113,15 +29,8 @@ DenseProduct Product(int num_tokens, const Rows& in, std::initializer_list<Weigh
     p.row_tiles += static_cast<int>((matrix.rows + kTileRows - 1) / kTileRows);
   }
   for (; i < DenseProduct::kMatrices; ++i) p.first_tile[i] = p.row_tiles;
+  p.prefetch = p.row_tiles * p.steps * kBf16TileBytes <= Device().l2_bytes * 2 / 3;
   return p;
-}
-
-int Multiprocessors() {
-  static const int count = [] {
-    const auto devices = Devices();
-    return devices.empty() ? 1 : devices[0].multiprocessors;
-  }();
-  return count;
 }
 
 // The shape that takes the least time if all blocks of one take the same, as many at a time as
@@ -145,7 +54,7 @@ DenseShape BestShape(const DenseProduct& p) {
   for (const Candidate& c : kCandidates) {
     const int64_t blocks =
         quotient(p.row_tiles * kTileRows, c.rows) * quotient(p.num_tokens, c.tokens);
-    const int64_t time = c.time * quotient(blocks, Multiprocessors());
+    const int64_t time = c.time * quotient(blocks, Device().multiprocessors);
     if (best != DenseShape::kAuto && time >= least) continue;
     best = c.shape;
     least = time;

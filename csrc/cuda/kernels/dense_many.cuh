@@ -20,8 +20,9 @@ struct ManyShape {
   // A step's columns of a group: `high` and `low` of a token side by side.
   static constexpr int kTokenBytes = 2 * kStepColumns * 2;
   static constexpr int kStepBytes = kTokens * kTokenBytes;
-  static constexpr int kSumsAt = 2 * kGroups * kStepBytes;  // two buffers come first
-  static constexpr int kSharedBytes = kSumsAt + (kGroups - 1) * kRows * kTokens * 4;
+  static constexpr int kTotalAt = 2 * kGroups * kStepBytes;  // two buffers come first
+  static constexpr int kSharedBytes = kTotalAt + (kGroups > 1 ? kRows * kTokens * 4 : 0);
+  static constexpr int kBlocksAtOnce = kRowTiles * kTokenTiles > 8 ? 1 : 2;  // by registers
 };
 
 // The steps of a group, one an iteration of the block. Round r has the segments of all groups,
@@ -46,6 +47,7 @@ class StepCursor {
  private:
   // Of the first round from first_ that has steps.
   __device__ __forceinline__ void StartRound() {
+#pragma unroll 1
     for (; first_ < kSegments; first_ += kGroups) {
       length_ = 0;
 #pragma unroll
@@ -67,10 +69,10 @@ class StepCursor {
   int first_ = 0, i_ = 0, length_ = 0, step_ = 0, end_ = 0;
 };
 
-// 64 bytes of every other token change places, so that the lanes of a warp find theirs in different
-// banks.
-__device__ __forceinline__ int SwizzledChunk(int token, int chunk) {
-  return chunk ^ (4 * (token & 1));
+// Where `chunk` of 16 bytes of a token is: halves of 64 bytes change places in odd tokens, so that
+// the lanes of a warp find theirs in different banks.
+__device__ __forceinline__ int SwizzledBytes(int token, int chunk) {
+  return 16 * (chunk ^ (4 * (token & 1)));
 }
 
 // This thread's share, of the kThreads of its group, of copying a step.
@@ -78,22 +80,31 @@ template <class Shape>
 __device__ __forceinline__ void CopyStep(const DenseProduct& p, int first_token, int step,
                                          int thread, char* to) {
   constexpr int kChunks = Shape::kTokenBytes / 16, kThreads = Shape::kRowWarps * kWarpSize;
-  const int chunk = thread % kChunks;
-  const bool high = chunk < kChunks / 2;
-  const uint16_t* from =
-      (high ? p.in.high : p.in.low) + kStepColumns * step + 8 * (chunk % (kChunks / 2));
+  constexpr int kTokensAtOnce = kThreads / kChunks;
+  static_assert(kTokensAtOnce % 2 == 0);
+  const int chunk = thread % kChunks, token = thread / kChunks;
+  const uint16_t* from = (chunk < kChunks / 2 ? p.in.high : p.in.low) +
+                         (first_token + token) * p.in.stride + kStepColumns * step +
+                         8 * (chunk % (kChunks / 2));
+  to += token * Shape::kTokenBytes + SwizzledBytes(token, chunk);
 #pragma unroll
-  for (int i = 0; i < Shape::kTokens * kChunks / kThreads; ++i) {
-    const int token = thread / kChunks + i * (kThreads / kChunks);
-    const bool valid = first_token + token < p.num_tokens;
-    CopyAsync16(to + token * Shape::kTokenBytes + 16 * SwizzledChunk(token, chunk),
-                from + (valid ? first_token + token : 0) * p.in.stride, valid);
+  for (int i = 0; i < Shape::kTokens / kTokensAtOnce; ++i) {
+    CopyAsync16(to + i * kTokensAtOnce * Shape::kTokenBytes, from + i * kTokensAtOnce * p.in.stride,
+                first_token + token + i * kTokensAtOnce < p.num_tokens);
   }
   CopyCommit();
 }
 
+// d's sums, which become zero.
+__device__ __forceinline__ float4 Taken(float (&d)[4]) {
+  const float4 sums = make_float4(d[0], d[1], d[2], d[3]);
+  d[0] = d[1] = d[2] = d[3] = 0;
+  return sums;
+}
+
 template <class Shape, class Store>
-__global__ void __launch_bounds__(kManyThreads, 1) ManyTokensKernel(DenseProduct p, Store store) {
+__global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
+    ManyTokensKernel(DenseProduct p, Store store) {
   constexpr int kRowTiles = Shape::kRowTiles, kTokenTiles = Shape::kTokenTiles;
   constexpr int kRowWarps = Shape::kRowWarps, kGroups = Shape::kGroups;
   const int lane = LaneIndex(), g = lane / 4, t = lane % 4;
@@ -125,85 +136,110 @@ __global__ void __launch_bounds__(kManyThreads, 1) ManyTokensKernel(DenseProduct
     load(next.Step(), 0);
     load(next.Step(), 1);
   }
+  if (p.prefetch && blockIdx.x == 0 && lane < kRowTiles) {
+    for (int s = group; s < kSegments; s += kGroups) {
+      const int begin = SegmentBegin(p.steps, s), end = SegmentBegin(p.steps, s + 1);
+      const int tile = first_tile + lane;
+      if (begin == end || tile >= p.row_tiles) continue;
+      PrefetchToL2(p.Tile(tile) + begin * kBf16TileBytes, (end - begin) * kBf16TileBytes);
+    }
+  }
   WaitForInputs();
   LetNextStart();
-  char* buffer = SharedMemory() + group * Shape::kStepBytes;
-  char* other_buffer = buffer + kGroups * Shape::kStepBytes;
-  if (next.HasStep()) CopyStep<Shape>(p, first_token, next.Step(), thread, buffer);
+  // Of this lane's first vector in a step; that of the other 32 columns is 64 bytes off.
+  const int lane_at = g * Shape::kTokenBytes + SwizzledBytes(g, t);
+  int buffer = group * Shape::kStepBytes;
+  const int both_buffers = 2 * buffer + kGroups * Shape::kStepBytes;
+  if (next.HasStep()) {
+    CopyStep<Shape>(p, first_token, next.Step(), thread, SharedMemory() + buffer);
+  }
 
   float sums[kRowTiles][kTokenTiles][4] = {};
-  float total[kRowTiles][kTokenTiles][4] = {};
+  // Of the segments so far: of one group in registers, of several in shared memory, where they add
+  // theirs by turns.
+  float total[kRowTiles][kGroups == 1 ? kTokenTiles : 1][4] = {};
+  bool first_round = true;
+  const auto shared_total = [&](int r, int n) -> float4& {
+    auto* all = reinterpret_cast<float4*>(SharedMemory() + Shape::kTotalAt);
+    return all[((row_warp * kRowTiles + r) * kTokenTiles + n) * kWarpSize + lane];
+  };
   while (!next.Done()) {
     CopyWait<0>();
     __syncthreads();  // the step has come to all, and all are done with the one before
     const bool has_step = next.HasStep(), ends_round = next.EndsRound();
     next.Advance();
-    if (next.HasStep()) CopyStep<Shape>(p, first_token, next.Step(), thread, other_buffer);
+    if (next.HasStep())
+      CopyStep<Shape>(p, first_token, next.Step(), thread, SharedMemory() + both_buffers - buffer);
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
       if (has_step) {
+        const char* from = SharedMemory() + ((buffer + lane_at) ^ (64 * c));
         constexpr int kTogether = 2;  // token tiles whose sums are independent
 #pragma unroll
         for (int n = 0; n < kTokenTiles; n += kTogether) {
           uint4 high[kTogether], low[kTogether];
 #pragma unroll
           for (int i = 0; i < kTogether; ++i) {
-            const int token = 8 * (n + i) + g;
-            const char* row = buffer + token * Shape::kTokenBytes;
-            high[i] = *reinterpret_cast<const uint4*>(row + 16 * SwizzledChunk(token, 4 * c + t));
-            low[i] =
-                *reinterpret_cast<const uint4*>(row + 16 * SwizzledChunk(token, 8 + 4 * c + t));
+            const char* at = from + 8 * (n + i) * Shape::kTokenBytes;
+            high[i] = *reinterpret_cast<const uint4*>(at);
+            low[i] = *reinterpret_cast<const uint4*>(at + Shape::kTokenBytes / 2);
           }
           MultiplySplit(sums, n, weights[c], high, low);
         }
       }
       if (next.HasStep()) load(next.Step(), c);
     }
-    char* const done = buffer;
-    buffer = other_buffer;
-    other_buffer = done;
+    buffer = both_buffers - buffer;
 
     if (!ends_round) continue;
-    auto* shared_sums = reinterpret_cast<float4*>(SharedMemory() + Shape::kSumsAt);
-    const auto others = [&](int of_group, int r, int n) -> float4& {
-      const int warp = (of_group - 1) * kRowWarps + row_warp;
-      return shared_sums[((warp * kRowTiles + r) * kTokenTiles + n) * kWarpSize + lane];
-    };
-    if constexpr (kGroups > 1) {
-      if (group > 0) {
+    if constexpr (kGroups == 1) {
+#pragma unroll
+      for (int r = 0; r < kRowTiles; ++r) {
+#pragma unroll
+        for (int n = 0; n < kTokenTiles; ++n) Add(total[r][n], Taken(sums[r][n]));
+      }
+    } else {
+      for (int turn = 0; turn < kGroups; ++turn) {
+        if (turn > 0) __syncthreads();
+        if (turn != group) continue;
 #pragma unroll
         for (int r = 0; r < kRowTiles; ++r) {
 #pragma unroll
           for (int n = 0; n < kTokenTiles; ++n) {
-            const auto& d = sums[r][n];
-            others(group, r, n) = make_float4(d[0], d[1], d[2], d[3]);
+            float so_far[4] = {};
+            if (group > 0 || !first_round) Add(so_far, shared_total(r, n));
+            Add(so_far, Taken(sums[r][n]));
+            shared_total(r, n) = make_float4(so_far[0], so_far[1], so_far[2], so_far[3]);
           }
         }
       }
-      __syncthreads();
-    }
-#pragma unroll
-    for (int r = 0; r < kRowTiles; ++r) {
-#pragma unroll
-      for (int n = 0; n < kTokenTiles; ++n) {
-        auto& d = sums[r][n];
-        if (group == 0) {
-          Add(total[r][n], make_float4(d[0], d[1], d[2], d[3]));
-#pragma unroll
-          for (int i = 1; i < kGroups; ++i) Add(total[r][n], others(i, r, n));
-        }
-        d[0] = d[1] = d[2] = d[3] = 0;
-      }
+      first_round = false;
     }
   }
 
-  if (group > 0) return;
+  if constexpr (kGroups > 1) __syncthreads();
+  constexpr int kOwn = kTokenTiles / kGroups, kAtOnce = kOwn < 4 ? kOwn : 4;
 #pragma unroll
   for (int r = 0; r < kRowTiles; ++r) {
     if (first_tile + r >= p.row_tiles) break;
+    const auto rows = store.Rows(first_tile + r);
 #pragma unroll
-    for (int n = 0; n < kTokenTiles; ++n) {
-      store(first_tile + r, first_token + 8 * n + 2 * t, total[r][n]);
+    for (int first = 0; first < kOwn; first += kAtOnce) {
+      typename Store::LaneTokens tokens[kAtOnce];
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        tokens[i] = store.Load(rows, first_token + 8 * (group + (first + i) * kGroups) + 2 * t);
+      }
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        if constexpr (kGroups == 1) {
+          store(rows, tokens[i], total[r][first + i]);
+        } else {
+          float d[4] = {};
+          Add(d, shared_total(r, group + (first + i) * kGroups));
+          store(rows, tokens[i], d);
+        }
+      }
     }
   }
 }

@@ -1,5 +1,4 @@
-// What the kernels of dense.cu take: a product, and a Store that is called with a row tile, the
-// first of the lane's two tokens and the lane's sums as MmaBf16 has them.
+// What the kernels of dense.cu multiply.
 #pragma once
 
 #include "cuda/kernels/dense_tile.cuh"
@@ -13,6 +12,8 @@ struct DenseProduct {
   int num_tokens;
   int steps;      // of kStepColumns columns
   int row_tiles;  // of all matrices
+  // The weights fit the second-level cache: it reads them ahead, while the kernel before ends.
+  bool prefetch;
   Rows in;
   const uint8_t* weights[kMatrices];
   int first_tile[kMatrices];  // row_tiles and more: no such matrix

@@ -15,7 +15,7 @@ inline constexpr int kSegments = 8;
 inline constexpr int kStepVectors = kBf16TileBytes / 16;  // of 16 bytes, a tile
 
 __device__ __forceinline__ int SegmentBegin(int steps, int segment) {
-  return segment * steps / kSegments;
+  return static_cast<int>(static_cast<unsigned>(segment * steps) / kSegments);
 }
 
 // 32 columns: d[r][first + n] += row tile r times token tile n, where weights[r][h], high[n] and
@@ -57,6 +57,14 @@ class TileProduct {
       for (int c = 0; c < 2; ++c) {
         if (begin + i < end) Load(ahead_[i][c], begin + i, c);
       }
+    }
+  }
+
+  // The others' way to the second-level cache starts; by one lane.
+  __device__ __forceinline__ void PrefetchRest() const {
+    const int64_t first = begin_ + kStepsAhead;
+    if (first < end_ && LaneIndex() == 0) {
+      PrefetchToL2(weights_ + first * kStepVectors, (end_ - first) * kBf16TileBytes);
     }
   }
 

@@ -4,7 +4,7 @@
 //   1. the largest logit of each chunk
 //   2. the token of greedy rows. Others: the weight of each chunk; without top_k and top_p, the
 //      last block draws. With them it finds about where they cut, from a histogram by logit.
-//   3. for these: tokens at or above that cut are listed; the last block cuts exactly, and draws.
+//   3. for these: tokens about the cut are listed; the last block cuts exactly, and draws.
 #include "cuda/kernels/sample.h"
 
 #include <bit>
@@ -22,21 +22,30 @@ constexpr int kThreads = kSelectThreads;
 constexpr int kVector = 4;
 constexpr int kPerThread = 16;
 constexpr int kChunk = kThreads * kPerThread;
-constexpr int kListed = 4096;  // where more tokens pass, they are found among all again
+constexpr int kListed = 8192;  // where more tokens pass, they are found among all again
 
 // What blocks of a row leave for each other.
 struct alignas(16) RowState {
   uint64_t histogram[kBins];  // by Weigher::Bin: weights, or where there is a top_k, counts
-  uint64_t total;             // weight of all tokens
   Weigher weigher;
-  uint32_t peak_bits;     // OrderedBits() of the largest logit
-  int last_bin;           // the one with the cut; -1: the row has its token
-  unsigned weighed;       // blocks that are done with kernel 2
-  unsigned listed_by;     // and with kernel 3
-  unsigned num_listed;    // may be more than fit
-  float logits[kListed];  // in no order
-  int32_t ids[kListed];
+  uint32_t peak_bits;  // OrderedBits() of the largest logit
+  // Both cuts fall into bins first to last. last = -1: the row has its token.
+  int first_bin, last_bin;
+  uint64_t before;      // weight of the bins before
+  uint64_t total;       // and of all
+  unsigned weighed;     // blocks that are done with kernel 2
+  unsigned listed;      // and with kernel 3
+  unsigned num_listed;  // may be more than fit
+  uint4 list[kListed];  // Ranked, in no order
 };
+
+__device__ __forceinline__ uint4 Pack(const Ranked& x) {
+  return {static_cast<uint32_t>(x.rank), static_cast<uint32_t>(x.rank >> 32),
+          static_cast<uint32_t>(x.weight), static_cast<uint32_t>(x.weight >> 32)};
+}
+__device__ __forceinline__ Ranked Unpack(const uint4& v) {
+  return {uint64_t{v.y} << 32 | v.x, uint64_t{v.w} << 32 | v.z};
+}
 
 struct SampleState {
   SampleArgs args;
@@ -103,7 +112,7 @@ __global__ void __launch_bounds__(kThreads) PeakKernel(SampleState s) {
   for (int bin = static_cast<int>(threadIdx.x); bin < kBins; bin += kThreads) {
     row.histogram[bin] = 0;
   }
-  if (threadIdx.x == 0) row.weighed = row.listed_by = row.num_listed = 0;
+  if (threadIdx.x == 0) row.weighed = row.listed = row.num_listed = 0;
 }
 
 // The target of a draw: the token at which the running sum passes the uniform part of the total.
@@ -116,39 +125,54 @@ __device__ __forceinline__ uint64_t TopPTarget(const DrawParams& params, uint64_
   return target < 1 ? 1 : target > total ? total : target;
 }
 
-// A draw from all tokens: first the chunk, then the token in it.
-__device__ __forceinline__ void DrawFromAll(const SampleState& s, const DrawParams& params,
-                                            const Weigher& weigher, uint64_t total,
-                                            SelectShared& shared) {
-  const uint64_t target = DrawTarget(params, total);
+// A draw by weight(id, logit), whose sums are Weights() for each chunk and `total` for all: first
+// the chunk, then the token in it, of which each thread has kPerThread in a row.
+template <class Weight>
+__device__ __forceinline__ void Draw(const SampleState& s, uint64_t total, SelectShared& shared,
+                                     Weight weight) {
   const uint64_t* weights = s.Weights();
+  const uint64_t target = DrawTarget(s.args.params[blockIdx.y], total);
   const Cut chunk =
-      Select(s.chunks, BitWidth(static_cast<uint64_t>(s.chunks)), target, shared,
-             [&](int64_t i) { return Ranked{static_cast<uint64_t>(i), LoadFresh(weights + i)}; });
-  const int64_t begin = static_cast<int64_t>(chunk.rank) * kChunk;
-  const int64_t left = s.args.vocab - begin;
-  const float* logits = s.Logits() + begin;
-  const Cut token =
-      Select(left < kChunk ? left : kChunk, BitWidth(kChunk), target - chunk.before, shared,
-             [&](int64_t i) { return Ranked{static_cast<uint64_t>(i), weigher(logits[i])}; });
-  if (threadIdx.x == 0) s.args.tokens[blockIdx.y] = static_cast<int32_t>(begin + token.rank);
+      FindReached(s.chunks, target, shared, [&](int64_t i) { return LoadFresh(weights + i); });
+  const int64_t begin = static_cast<int64_t>(chunk.rank) * kChunk + kPerThread * threadIdx.x;
+  const float* logits = s.Logits();
+  float x[kPerThread];
+#pragma unroll
+  for (int i = 0; i < kPerThread; ++i) {
+    x[i] = begin + i < s.args.vocab ? logits[begin + i] : -kInfinity;
+  }
+  uint64_t sum = 0;
+#pragma unroll
+  for (int i = 0; i < kPerThread; ++i) sum += weight(static_cast<uint32_t>(begin + i), x[i]);
+  const uint64_t before = chunk.before + BlockScan(sum, shared).before;
+  if (before >= target || before + sum < target) return;
+  sum = before;
+  int64_t id = begin;
+  for (;; ++id) {
+    sum += weight(static_cast<uint32_t>(id), logits[id]);
+    if (sum >= target) break;
+  }
+  s.args.tokens[blockIdx.y] = static_cast<int32_t>(id);
 }
 
-__global__ void __launch_bounds__(kThreads) WeighKernel(SampleState s) {
+__global__ void __launch_bounds__(kThreads, 4) WeighKernel(SampleState s) {
   __shared__ SelectShared shared;
   __shared__ Weigher row_weigher;
   WaitForInputs();
   LetNextStart();
   RowState& row = s.Row();
   const DrawParams params = s.args.params[blockIdx.y];
+  const bool greedy = params.temperature < kGreedyTemperature;
+  if (greedy && blockIdx.x > 0) return;
   uint64_t peak = 0;
+#pragma unroll 1
   for (int i = static_cast<int>(threadIdx.x); i < s.chunks; i += kThreads) {
     const uint64_t chunk = s.Peaks()[i];
     peak = chunk > peak ? chunk : peak;
   }
   peak = BlockMax(peak, shared);
   const float max = FromOrderedBits(static_cast<uint32_t>(peak >> 32));
-  if (params.temperature < kGreedyTemperature || max == -kInfinity) {
+  if (greedy || max == -kInfinity) {
     if (blockIdx.x > 0 || threadIdx.x > 0) return;
     s.args.tokens[blockIdx.y] = static_cast<int32_t>(~static_cast<uint32_t>(peak));
     row.last_bin = -1;
@@ -178,132 +202,149 @@ __global__ void __launch_bounds__(kThreads) WeighKernel(SampleState s) {
   }
   if (!IsLastBlock(&row.weighed, gridDim.x, shared)) return;
   sum = 0;
+#pragma unroll 1
   for (int i = static_cast<int>(threadIdx.x); i < s.chunks; i += kThreads) {
     sum += LoadFresh(s.Weights() + i);
   }
   const uint64_t total = BlockSum(sum, shared);
-  int last_bin = -1;
-  if (cuts) {
-    const auto bin = [&](int64_t i) {
-      return Ranked{static_cast<uint64_t>(i), LoadFresh(row.histogram + i)};
-    };
-    uint64_t target = 0;
-    if (params.top_k > 0) {
-      const uint64_t count =
-          BlockSum(bin(threadIdx.x).weight + bin(threadIdx.x + kThreads).weight, shared);
-      const auto k = static_cast<uint64_t>(params.top_k);
-      target = k < count ? k : count;
-    } else {
-      target = TopPTarget(params, total);
-    }
-    last_bin = static_cast<int>(Select(kBins, kBinBits, target, shared, bin).rank);
-  } else {
-    DrawFromAll(s, params, weigher, total, shared);
+  if (!cuts) {
+    Draw(s, total, shared, [&](uint32_t, float x) { return weigher(x); });
+    if (threadIdx.x == 0) row.last_bin = -1;
+    return;
   }
+  const auto bin = [&](int64_t i) { return LoadFresh(row.histogram + i); };
+  uint64_t target = TopPTarget(params, total);
+  if (params.top_k > 0) {
+    const uint64_t count = BlockSum(bin(threadIdx.x) + bin(threadIdx.x + kThreads), shared);
+    const auto k = static_cast<uint64_t>(params.top_k);
+    target = k < count ? k : count;
+  }
+  const Cut cut = FindReached(kBins, target, shared, bin);
   if (threadIdx.x > 0) return;
-  row.total = total;
   row.weigher = weigher;
   row.peak_bits = static_cast<uint32_t>(peak >> 32);
-  row.last_bin = last_bin;
+  row.last_bin = static_cast<int>(cut.rank);
+  // Where top_k's cut is, top_p's is not known: it may be in any bin before.
+  row.first_bin = params.top_k > 0 ? 0 : row.last_bin;
+  row.before = params.top_k > 0 ? 0 : cut.before;
+  row.total = total;
 }
 
-// Tokens that top_k and top_p may leave: of the row's list, or where it ran over, of all.
-struct Survivors {
-  int64_t n;
-  const float* logits;
-  const int32_t* ids;  // null: all
+// What kernel 3 knows of tokens.
+struct Ranking {
   Weigher weigher;
-  int last_bin;
   uint32_t peak_bits;
-  int vocab_bits;
+  int first_bin, last_bin, vocab_bits;
 
-  __device__ __forceinline__ float Logit(int64_t i) const { return LoadFresh(logits + i); }
-  __device__ __forceinline__ uint32_t Id(int64_t i) const {
-    return ids ? static_cast<uint32_t>(LoadFresh(ids + i)) : static_cast<uint32_t>(i);
-  }
-  __device__ __forceinline__ uint64_t Weight(float x) const {
-    const uint64_t weight = weigher(x);
-    return weight > 0 && weigher.Bin(x) <= last_bin ? weight : 0;
-  }
   // By logit, then lower id.
-  __device__ __forceinline__ uint64_t Rank(float x, uint32_t id) const {
+  __device__ __forceinline__ uint64_t Rank(uint32_t id, float x) const {
     return uint64_t{peak_bits - OrderedBits(x)} << vocab_bits | id;
+  }
+  __device__ __forceinline__ uint32_t Id(uint64_t rank) const {
+    return static_cast<uint32_t>(rank) & ((1u << vocab_bits) - 1);
+  }
+  // With weight 0 where its bin is not among those with the cuts.
+  __device__ __forceinline__ Ranked operator()(uint32_t id, float x) const {
+    const int bin = weigher.Bin(x);
+    if (bin < first_bin || bin > last_bin) return {0, 0};
+    return {Rank(id, x), weigher(x)};
   }
 };
 
-// Top_k, top_p and the draw, exactly.
-__device__ __forceinline__ void DrawFromSurvivors(const SampleState& s, const Survivors& all,
-                                                  uint64_t num_listed, uint64_t total,
-                                                  SelectShared& shared) {
+// Top_k and top_p, exactly, among the tokens at(0) to at(n - 1) of the bins with the cuts, and the
+// draw.
+template <class At>
+__device__ __forceinline__ void CutAndDraw(const SampleState& s, const Ranking& ranking, int64_t n,
+                                           SelectShared& shared, At at) {
+  const RowState& row = s.Row();
   const DrawParams params = s.args.params[blockIdx.y];
   uint64_t last = 0;  // the rank of the last token kept
-  for (int64_t i = threadIdx.x; i < all.n; i += kThreads) {
-    const float x = all.Logit(i);
-    const uint64_t rank = all.Weight(x) > 0 ? all.Rank(x, all.Id(i)) : 0;
-    last = rank > last ? rank : last;
+  for (int64_t i = threadIdx.x; i < n; i += kThreads) {
+    const Ranked token = at(i);
+    last = token.weight > 0 && token.rank > last ? token.rank : last;
   }
   last = BlockMax(last, shared);
   const int bits = BitWidth(last);
+  uint64_t total = row.total;
   const auto kept = [&](int64_t i) {
-    const float x = all.Logit(i);
-    const Ranked element{all.Rank(x, all.Id(i)), all.Weight(x)};
-    return Ranked{element.rank, element.rank <= last ? element.weight : 0};
+    const Ranked token = at(i);
+    return Ranked{token.rank, token.rank <= last ? token.weight : 0};
   };
   if (params.top_k > 0) {
     const auto k = static_cast<uint64_t>(params.top_k);
-    if (k < num_listed) {
-      last = Select(all.n, bits, k, shared, [&](int64_t i) {
-               const Ranked element = kept(i);
-               return Ranked{element.rank, element.weight > 0 ? uint64_t{1} : 0};
+    if (k < LoadFresh(&row.num_listed)) {
+      last = Select(n, bits, k, shared, [&](int64_t i) {
+               const Ranked token = at(i);
+               return Ranked{token.rank, token.weight > 0 ? uint64_t{1} : 0};
              }).rank;
     }
     uint64_t sum = 0;
-    for (int64_t i = threadIdx.x; i < all.n; i += kThreads) sum += kept(i).weight;
+    for (int64_t i = threadIdx.x; i < n; i += kThreads) sum += kept(i).weight;
     total = BlockSum(sum, shared);
   }
   if (params.top_p < 1.0) {
-    const Cut cut = Select(all.n, bits, TopPTarget(params, total), shared, kept);
+    const Cut cut = Select(n, bits, TopPTarget(params, total) - row.before, shared, kept);
     last = cut.rank;
-    total = cut.Reached();
+    total = row.before + cut.Reached();
   }
-  const Cut token = Select(all.n, all.vocab_bits, DrawTarget(params, total), shared,
-                           [&](int64_t i) { return Ranked{all.Id(i), kept(i).weight}; });
-  if (threadIdx.x == 0) s.args.tokens[blockIdx.y] = static_cast<int32_t>(token.rank);
+  for (int64_t i = threadIdx.x; i < n; i += kThreads) {
+    const Ranked token = kept(i);
+    if (token.weight == 0) continue;
+    atomicAdd(reinterpret_cast<unsigned long long*>(s.Weights() + ranking.Id(token.rank) / kChunk),
+              static_cast<unsigned long long>(token.weight));
+  }
+  __threadfence();
+  __syncthreads();
+  Draw(s, total, shared, [&](uint32_t id, float x) {
+    return ranking.weigher.Bin(x) <= ranking.last_bin && ranking.Rank(id, x) <= last
+               ? ranking.weigher(x)
+               : 0;
+  });
 }
 
-__global__ void __launch_bounds__(kThreads) CutKernel(SampleState s) {
+__global__ void __launch_bounds__(kThreads, 4) CutKernel(SampleState s) {
   __shared__ SelectShared shared;
   WaitForInputs();
   LetNextStart();
   RowState& row = s.Row();
-  const int last_bin = row.last_bin;
-  if (last_bin < 0) return;
-  const Weigher weigher = row.weigher;
-  const auto survives = [&](float x) { return weigher(x) > 0 && weigher.Bin(x) <= last_bin; };
-  // Places in the list: one addition a warp.
+  if (row.last_bin < 0) return;
+  const Ranking ranking{row.weigher, row.peak_bits, row.first_bin, row.last_bin, s.vocab_bits};
+  uint64_t sum = 0;  // the weight of this chunk before the cuts
   unsigned n = 0;
-  ForChunk(s, [&](uint32_t, float x) { n += survives(x) ? 1 : 0; });
+  ForChunk(s, [&](uint32_t id, float x) {
+    if (ranking.weigher.Bin(x) < ranking.first_bin) sum += ranking.weigher(x);
+    n += ranking(id, x).weight > 0 ? 1 : 0;
+  });
+  sum = BlockSum(sum, shared);
+  if (threadIdx.x == 0) s.Weights()[blockIdx.x] = sum;
+  // Places in the list: one addition a warp.
   unsigned end = n;
 #pragma unroll
   for (int distance = 1; distance < kWarpSize; distance *= 2) {
     const unsigned lower = ShuffleUp(end, distance);
     if (LaneIndex() >= distance) end += lower;
   }
-  unsigned base = 0;
-  if (LaneIndex() == kWarpSize - 1 && end > 0) base = atomicAdd(&row.num_listed, end);
-  unsigned place = Shuffle(base, kWarpSize - 1) + end - n;
+  unsigned place = 0;
+  if (LaneIndex() == kWarpSize - 1 && end > 0) place = atomicAdd(&row.num_listed, end);
+  place = Shuffle(place, kWarpSize - 1) + end - n;
   if (n > 0) {
     ForChunk(s, [&](uint32_t id, float x) {
-      if (!survives(x)) return;
-      if (place < kListed) row.logits[place] = x, row.ids[place] = static_cast<int32_t>(id);
+      const Ranked token = ranking(id, x);
+      if (token.weight == 0) return;
+      if (place < kListed) row.list[place] = Pack(token);
       ++place;
     });
   }
-  if (!IsLastBlock(&row.listed_by, gridDim.x, shared)) return;
+  if (!IsLastBlock(&row.listed, gridDim.x, shared)) return;
   const unsigned num_listed = LoadFresh(&row.num_listed);
-  Survivors all{num_listed, row.logits, row.ids, weigher, last_bin, row.peak_bits, s.vocab_bits};
-  if (num_listed > kListed) all.n = s.args.vocab, all.logits = s.Logits(), all.ids = nullptr;
-  DrawFromSurvivors(s, all, num_listed, row.total, shared);
+  if (num_listed <= kListed) {
+    CutAndDraw(s, ranking, num_listed, shared,
+               [&](int64_t i) { return Unpack(LoadFresh(row.list + i)); });
+  } else {
+    const float* logits = s.Logits();
+    CutAndDraw(s, ranking, s.args.vocab, shared,
+               [&](int64_t i) { return ranking(static_cast<uint32_t>(i), logits[i]); });
+  }
 }
 
 int64_t Chunks(int64_t vocab) { return (vocab + kChunk - 1) / kChunk; }

@@ -37,7 +37,7 @@ struct Ranked {
   uint64_t rank, weight;  // weight 0: not there
 };
 
-// The element at which the target is reached, and the weight of those before it.
+// Where the target is reached: a rank or an index, its weight, and the weight of all before it.
 struct Cut {
   uint64_t rank, weight, before;
   __device__ __forceinline__ uint64_t Reached() const { return before + weight; }
@@ -46,10 +46,9 @@ struct Cut {
 struct SelectShared {
   Histogram histogram;
   uint64_t warps[kSelectWarps];
-  uint64_t before;
+  Cut cut;
   Ranked only;
   unsigned active;
-  int digit;
 };
 
 // combine(x of every thread), the same in each; it must not mind the order.
@@ -72,12 +71,12 @@ __device__ __forceinline__ uint64_t BlockMax(uint64_t x, SelectShared& shared) {
   return BlockCombine(x, shared, [](uint64_t a, uint64_t b) { return a > b ? a : b; });
 }
 
-// Sets shared.digit to the bin in which the histogram's running sum, from `before` on, reaches the
-// target, and shared.before to the sum before that bin.
-__device__ __forceinline__ void FindBin(uint64_t before, uint64_t target, SelectShared& shared) {
-  const int bin = 2 * static_cast<int>(threadIdx.x);
-  const uint64_t first = shared.histogram.At(bin), second = shared.histogram.At(bin + 1);
-  uint64_t sum = first + second;
+// The sum of the lower threads' x, and that of all.
+struct Scanned {
+  uint64_t before, total;
+};
+__device__ __forceinline__ Scanned BlockScan(uint64_t x, SelectShared& shared) {
+  uint64_t sum = x;
 #pragma unroll
   for (int distance = 1; distance < kWarpSize; distance *= 2) {
     const uint64_t lower = ShuffleUp(sum, distance);
@@ -85,14 +84,39 @@ __device__ __forceinline__ void FindBin(uint64_t before, uint64_t target, Select
   }
   if (LaneIndex() == kWarpSize - 1) shared.warps[WarpIndex()] = sum;
   __syncthreads();
-  for (int warp = 0; warp < WarpIndex(); ++warp) before += shared.warps[warp];
-  before += sum - first - second;
-  if (before < target && target <= before + first + second) {
-    const bool in_first = target <= before + first;
-    shared.digit = in_first ? bin : bin + 1;
-    shared.before = in_first ? before : before + first;
+  Scanned scanned{sum - x, 0};
+#pragma unroll
+  for (int warp = 0; warp < kSelectWarps; ++warp) {
+    if (warp < WarpIndex()) scanned.before += shared.warps[warp];
+    scanned.total += shared.warps[warp];
   }
   __syncthreads();
+  return scanned;
+}
+
+// The index at which the running sum of at(0) to at(n - 1) reaches the target, which is from 1 to
+// the sum of all. The same in every thread.
+template <class At>
+__device__ __forceinline__ Cut FindReached(int64_t n, uint64_t target, SelectShared& shared,
+                                           At at) {
+  uint64_t done = 0;
+  for (int64_t begin = 0; begin < n; begin += kBins) {
+    const int64_t i = begin + 2 * threadIdx.x;
+    const uint64_t first = i < n ? at(i) : 0, second = i + 1 < n ? at(i + 1) : 0;
+    const Scanned scanned = BlockScan(first + second, shared);
+    const uint64_t before = done + scanned.before;
+    if (before < target && target <= before + first + second) {
+      const bool in_first = target <= before + first;
+      shared.cut = in_first ? Cut{static_cast<uint64_t>(i), first, before}
+                            : Cut{static_cast<uint64_t>(i + 1), second, before + first};
+    }
+    done += scanned.total;
+    if (target <= done) break;
+  }
+  __syncthreads();
+  const Cut cut = shared.cut;
+  __syncthreads();
+  return cut;
 }
 
 // Of the elements at(0) to at(n - 1), with ranks below 2^bits, the one at which the sum of weights
@@ -104,24 +128,29 @@ __device__ __forceinline__ Cut Select(int64_t n, int bits, uint64_t target, Sele
   uint64_t prefix = 0, before = 0;
   for (;;) {
     const int shift = bits > kBinBits ? bits - kBinBits : 0;
+    const auto digit_mask = static_cast<unsigned>((1 << (bits - shift)) - 1);
     shared.histogram.Clear();
     if (threadIdx.x == 0) shared.active = 0;
     __syncthreads();
     unsigned active = 0;
+#pragma unroll 4
     for (int64_t i = threadIdx.x; i < n; i += kSelectThreads) {
       const Ranked element = at(i);
       if (element.weight == 0 || element.rank >> bits != prefix) continue;
-      shared.histogram.Add(static_cast<int>(element.rank >> shift & ((1 << (bits - shift)) - 1)),
-                           element.weight);
+      shared.histogram.Add(
+          static_cast<int>(static_cast<unsigned>(element.rank >> shift) & digit_mask),
+          element.weight);
       shared.only = element;  // read only where it is the only one
       ++active;
     }
     if (active > 0) atomicAdd(&shared.active, active);
     __syncthreads();
     if (shared.active == 1) break;
-    FindBin(before, target, shared);
-    before = shared.before;
-    prefix = prefix << (bits - shift) | static_cast<unsigned>(shared.digit);
+    const Cut digit = FindReached(kBins, target - before, shared, [&](int64_t bin) {
+      return shared.histogram.At(static_cast<int>(bin));
+    });
+    before += digit.before;
+    prefix = prefix << (bits - shift) | digit.rank;
     bits = shift;
   }
   const Cut cut{shared.only.rank, shared.only.weight, before};

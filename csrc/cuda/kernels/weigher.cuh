@@ -57,7 +57,8 @@ struct Weigher {
   }
   // 0 for NaN, and for what is too small to be drawn.
   __device__ __forceinline__ uint64_t operator()(float x) const {
-    return x >= floor ? RoundToUint64(Exp(Exponent(x)) * units) : 0;
+    const float weight = Exp(Exponent(x)) * units;
+    return RoundToUint64(x >= floor ? weight : 0.0f);
   }
   // In the order of rank, equal for equal logits.
   __device__ __forceinline__ int Bin(float x) const {

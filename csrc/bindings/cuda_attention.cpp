@@ -1,0 +1,100 @@
+#include "bindings/cuda_ops.h"
+#include "cuda/kernels/attention.h"
+
+namespace py = pybind11;
+
+namespace motet {
+namespace {
+
+// All arrays of cuda::AttentionArgs; scratch has room for `scratch_tokens`.
+py::tuple Attend(const Array<uint16_t>& q, const Array<uint16_t>& keys,
+                 const Array<uint16_t>& values, const Array<int32_t>& page_table,
+                 const Array<int32_t>& positions, const Array<int32_t>& slots,
+                 const Array<uint16_t>& sinks, int64_t window, int min_run, int max_run,
+                 int scratch_tokens, bool listed) {
+  Expect(q.ndim() == 3 && keys.ndim() == 4 && values.ndim() == 4 && page_table.ndim() == 2 &&
+             positions.size() == q.shape(0) && slots.size() == q.shape(0) &&
+             sinks.size() == q.shape(1) && keys.shape(2) == kPageTokens &&
+             keys.shape(3) == q.shape(2) && keys.size() == values.size(),
+         "q [tokens, heads, head_dim], keys and values [pages, kv_heads, 32, head_dim], page_table "
+         "[sequences, pages], positions and slots [tokens], sinks [heads]");
+  const int tokens = static_cast<int>(q.shape(0)), heads = static_cast<int>(q.shape(1)),
+            head_dim = static_cast<int>(q.shape(2)), kv_heads = static_cast<int>(keys.shape(1));
+  const cuda::OwnedStream stream;
+  const OnDevice<uint16_t> device_q(q, stream), device_keys(keys, stream),
+      device_values(values, stream), device_sinks(sinks, stream);
+  const OnDevice<int32_t> device_table(page_table, stream), device_positions(positions, stream),
+      device_slots(slots, stream);
+  const int64_t size = int64_t{heads} * head_dim;
+  const OnDevice<uint16_t> out(cuda::RowsBytes(cuda::RowFormat::kSplit, tokens, size) / 2, stream);
+  const cuda::Rows rows = cuda::RowsIn(out.data(), cuda::RowFormat::kSplit, tokens, size);
+  const cuda::AttentionArgs args = {
+      device_positions.data(),
+      device_slots.data(),
+      {device_keys.data(), device_values.data(), device_table.data(), page_table.shape(1), window},
+      device_q.data(),
+      device_sinks.data(),
+      heads,
+      kv_heads,
+      head_dim,
+      rows};
+
+  std::vector<int32_t> singles;
+  std::vector<cuda::TokenRun> runs;
+  if (max_run == 0) max_run = cuda::MaxRunTokens(heads, kv_heads, head_dim);
+  cuda::SplitTokens(tokens, positions.data(), slots.data(), min_run, max_run, singles, runs);
+  int64_t context = 1;
+  for (int i = 0; i < tokens; ++i) {
+    if (slots.at(i) >= 0) context = std::max<int64_t>(context, positions.at(i) + 1);
+  }
+  const int64_t chunks = cuda::NumChunks(context, window);
+  const OnDevice<uint8_t> scratch(
+      scratch_tokens * cuda::AttentionScratchBytes(heads, head_dim, chunks), stream);
+  const OnDevice<int32_t> device_singles(
+      Array<int32_t>(static_cast<py::ssize_t>(singles.size()), singles.data()), stream);
+  const OnDevice<int32_t> device_runs(Array<int32_t>(static_cast<py::ssize_t>(runs.size() * 2),
+                                                     reinterpret_cast<const int32_t*>(runs.data())),
+                                      stream);
+  cuda::AttendRuns(args, static_cast<int>(runs.size()),
+                   reinterpret_cast<const cuda::TokenRun*>(device_runs.data()), stream);
+  const int count = listed ? static_cast<int>(singles.size()) : tokens;
+  cuda::AttendTokens(args,
+                     {count, listed ? device_singles.data() : nullptr, chunks, scratch.data(),
+                      scratch_tokens * cuda::AttentionScratchBytes(heads, head_dim, chunks)},
+                     stream);
+  const Array<uint16_t> all = out.Host({2, tokens, rows.stride});
+  return py::make_tuple(all[py::int_(0)], all[py::int_(1)]);
+}
+
+py::tuple SplitTokens(const Array<int32_t>& positions, const Array<int32_t>& slots, int min_run,
+                      int max_run) {
+  Expect(positions.ndim() == 1 && slots.size() == positions.size(), "positions, slots [tokens]");
+  std::vector<int32_t> tokens;
+  std::vector<cuda::TokenRun> runs;
+  cuda::SplitTokens(static_cast<int>(positions.size()), positions.data(), slots.data(), min_run,
+                    max_run, tokens, runs);
+  py::list token_list, run_list;
+  for (const int32_t token : tokens) token_list.append(token);
+  for (const cuda::TokenRun& run : runs) run_list.append(py::make_tuple(run.first, run.count));
+  return py::make_tuple(token_list, run_list);
+}
+
+}  // namespace
+
+void BindCudaAttention(py::module_& m) {
+  using namespace py::literals;
+  m.def("attend", &Attend, "q"_a, "keys"_a, "values"_a, "page_table"_a, "positions"_a, "slots"_a,
+        "sinks"_a, "window"_a, "min_run"_a, "max_run"_a = 0, "scratch_tokens"_a = 100,
+        "listed"_a = true,
+        "Rows of the output as (high, low). Sequences with min_run or more tokens are runs (of "
+        "max_run tokens, 0: the most there can be), the others single tokens, given as a list or, "
+        "not listed, as all there are.");
+  m.def("split_tokens", &SplitTokens, "positions"_a, "slots"_a, "min_run"_a, "max_run"_a,
+        "(tokens, runs as pairs)");
+  m.def(
+      "attention_chunks",
+      [](int64_t context, int64_t window) { return cuda::NumChunks(context, window); }, "context"_a,
+      "window"_a);
+}
+
+}  // namespace motet

@@ -1,0 +1,63 @@
+#include "bindings/cuda_ops.h"
+#include "cuda/kernels/moe.h"
+
+namespace py = pybind11;
+
+namespace motet {
+namespace {
+
+// x after the op. `normed` are rows as csrc/cuda/rows.h has them: [1 or 2, T, stride]; weights are
+// packed.
+Array<float> Moe(const Array<float>& x, const Array<uint16_t>& normed,
+                 const Array<int32_t>& experts, const Array<float>& weights,
+                 const Array<int32_t>& slots, const Array<uint8_t>& gate_up,
+                 const Array<uint16_t>& gate_up_bias, const Array<uint8_t>& down,
+                 const Array<uint16_t>& down_bias, float limit) {
+  Expect(x.ndim() == 2 && normed.ndim() == 3 && normed.shape(0) <= 2 && experts.ndim() == 2 &&
+             weights.size() == experts.size() && gate_up_bias.ndim() == 2 && down_bias.ndim() == 2,
+         "x [T, hidden], normed [1 or 2, T, stride], experts [T, k], weights [T, k], biases "
+         "[experts, rows]");
+  const int tokens = static_cast<int>(x.shape(0)), k = static_cast<int>(experts.shape(1));
+  const int num_experts = static_cast<int>(down_bias.shape(0));
+  const int64_t hidden = x.shape(1), intermediate = gate_up_bias.shape(1) / 2;
+  Expect(normed.shape(2) == cuda::PaddedColumns(hidden), "padded rows");
+  const WeightFormat format = normed.shape(0) == 2 ? WeightFormat::kBf16 : WeightFormat::kMxfp4;
+
+  const cuda::OwnedStream stream;
+  const OnDevice<float> device_x(x, stream), device_weights(weights, stream);
+  const OnDevice<uint16_t> device_normed(normed, stream), b1(gate_up_bias, stream),
+      b2(down_bias, stream);
+  const OnDevice<int32_t> device_experts(experts, stream), device_slots(slots, stream);
+  const OnDevice<uint8_t> w1(gate_up, stream), w2(down, stream);
+  const OnDevice<int32_t> lists(cuda::ExpertListsBytes(tokens, num_experts, k) / 4, stream);
+  const OnDevice<char> scratch(cuda::MoeScratchBytes(tokens, k, format, hidden, intermediate),
+                               stream);
+  const cuda::ExpertLists expert_lists = cuda::ExpertListsIn(lists.data(), tokens, num_experts, k);
+  cuda::GroupByExpert(
+      {tokens, device_slots.data(), device_experts.data(), num_experts, k, expert_lists}, stream);
+  cuda::Moe({tokens,
+             num_experts,
+             k,
+             {format, w1.data(), nullptr, 2 * intermediate, hidden},
+             {format, w2.data(), nullptr, hidden, intermediate},
+             b1.data(),
+             b2.data(),
+             limit,
+             cuda::RowsIn(device_normed.data(), cuda::RowFormatOf(format), tokens, hidden),
+             expert_lists,
+             device_weights.data(),
+             scratch.data(),
+             device_x.data()},
+            stream);
+  return device_x.Host({tokens, hidden});
+}
+
+}  // namespace
+
+void BindCudaMoe(py::module_& m) {
+  using namespace py::literals;
+  m.def("moe", &Moe, "x"_a, "normed"_a, "experts"_a, "weights"_a, "slots"_a, "gate_up"_a,
+        "gate_up_bias"_a, "down"_a, "down_bias"_a, "limit"_a);
+}
+
+}  // namespace motet

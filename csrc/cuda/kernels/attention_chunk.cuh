@@ -1,0 +1,207 @@
+// The partial of a chunk, and how partials merge: the arithmetic that attention's kernels share, so
+// that they agree in every bit. A warp computes 16 rows (a row is a query head of a token).
+#pragma once
+
+#include "cuda/kernels/attention.h"
+#include "cuda/primitives.h"
+
+namespace motet::cuda {
+
+inline constexpr float kLog2E = 1.44269504088896340736f;
+
+// Elements from row to row in shared memory: an odd number of 16-byte pieces, so that eight rows
+// lie in different banks.
+template <int kColumns>
+inline constexpr int kSharedStride = kColumns + 8;
+
+// What a row sees.
+struct KeyRange {
+  int begin, end;
+};
+__device__ __forceinline__ KeyRange VisibleKeys(int position, int64_t window) {
+  const int end = position + 1;
+  return {window != 0 && window < end ? end - static_cast<int>(window) : 0, end};
+}
+
+// Keys or values of `kPages` pages from position `first` on, into rows of shared memory, by
+// kThreads threads; zeros outside of `range` and where there is no page. `pages` is the cache of
+// the KV head's first page, `table` the sequence's row of the page table.
+template <int kDim, int kPages, int kThreads>
+__device__ __forceinline__ void LoadPages(uint16_t* to, const uint16_t* pages, const int32_t* table,
+                                          int kv_heads, int first, const KeyRange& range,
+                                          int thread) {
+  constexpr int kPieces = kDim / 8, kKeysAtOnce = kThreads / kPieces;
+  const int my_key = thread / kPieces, column = thread % kPieces * 8;
+  if (my_key >= kKeysAtOnce) return;
+  to += my_key * kSharedStride<kDim> + column;
+  pages += my_key * kDim + column;
+  first += my_key;
+#pragma unroll
+  for (int p = 0; p < kPages; ++p) {
+    const int page_start = first - my_key;
+    const bool seen = page_start < range.end && page_start + kPageTokens > range.begin;
+    const int page = seen ? table[page_start / kPageTokens] : -1;
+    const uint16_t* from = pages + int64_t{max(page, 0)} * (kv_heads * kPageTokens * kDim);
+#pragma unroll
+    for (int key = 0; key < kPageTokens; key += kKeysAtOnce) {
+      const int position = first + key;
+      if (kPageTokens % kKeysAtOnce != 0 && my_key + key >= kPageTokens) continue;
+      CopyAsync16(to + key * kSharedStride<kDim>, from + key * kDim,
+                  page >= 0 && position >= range.begin && position < range.end);
+    }
+    to += kPageTokens * kSharedStride<kDim>;
+    first += kPageTokens;
+  }
+}
+
+// Sixteen rows and columns from shared memory, as the first operand of a product.
+__device__ __forceinline__ void LoadRows(uint32_t (&a)[4], const uint16_t* rows, int stride) {
+  const int lane = LaneIndex();
+  LoadMatrices<false>(a, rows + lane % 16 * stride + lane / 16 * 8);
+}
+
+template <int kTiles>
+__device__ __forceinline__ void SetZero(float (&tiles)[kTiles][4]) {
+#pragma unroll
+  for (auto& tile : tiles) {
+#pragma unroll
+    for (float& x : tile) x = 0;
+  }
+}
+
+// s[r][n]: products of rows 16r to 16r + 15 of q and keys 8n to 8n + 7.
+template <int kDim, int kRowTiles, int kTiles>
+__device__ __forceinline__ void Scores(const uint16_t* q, const uint16_t* keys,
+                                       float (&s)[kRowTiles][kTiles][4]) {
+  constexpr int kStride = kSharedStride<kDim>;
+  const int lane = LaneIndex();
+  keys += (lane % 8 + lane / 16 * 8) * kStride + lane / 8 % 2 * 8;
+#pragma unroll
+  for (auto& tiles : s) SetZero(tiles);
+#pragma unroll
+  for (int k = 0; k < kDim; k += 16) {
+    uint32_t a[kRowTiles][4];
+#pragma unroll
+    for (int r = 0; r < kRowTiles; ++r) LoadRows(a[r], q + 16 * r * kStride + k, kStride);
+#pragma unroll
+    for (int n = 0; n < kTiles; n += 2) {
+      uint32_t b[4];
+      LoadMatrices<false>(b, keys + 8 * n * kStride + k);
+#pragma unroll
+      for (int r = 0; r < kRowTiles; ++r) {
+        MmaF16(s[r][n], a[r], b[0], b[1]);
+        MmaF16(s[r][n + 1], a[r], b[2], b[3]);
+      }
+    }
+  }
+}
+
+// The keys of s start at position `first`; rows g and g + 8 see `low` and `high`.
+template <int kTiles>
+__device__ __forceinline__ void Mask(float (&s)[kTiles][4], int first, const KeyRange& low,
+                                     const KeyRange& high) {
+  const int column = first + LaneIndex() % 4 * 2;
+#pragma unroll
+  for (int n = 0; n < kTiles; ++n) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const KeyRange& range = i < 2 ? low : high;
+      const int key = column + 8 * n + i % 2;
+      if (key < range.begin || key >= range.end) s[n][i] = -INFINITY;
+    }
+  }
+}
+
+// Of rows g and g + 8.
+template <int kTiles>
+__device__ __forceinline__ float2 RowMax(const float (&s)[kTiles][4]) {
+  float2 m = make_float2(-INFINITY, -INFINITY);
+#pragma unroll
+  for (int n = 0; n < kTiles; ++n) {
+    m.x = fmaxf(m.x, fmaxf(s[n][0], s[n][1]));
+    m.y = fmaxf(m.y, fmaxf(s[n][2], s[n][3]));
+  }
+#pragma unroll
+  for (int mask = 1; mask <= 2; mask *= 2) {
+    m.x = fmaxf(m.x, ShuffleXor(m.x, mask));
+    m.y = fmaxf(m.y, ShuffleXor(m.y, mask));
+  }
+  return m;
+}
+
+// The partial's max. Rounded by itself: a kernel must not fuse the product with what follows.
+__device__ __forceinline__ float ChunkMax(float largest_product, float scale) {
+  return MultiplyRounded(largest_product, scale);
+}
+// Of a row that sees none of the keys the max is -infinity, and every p shall be 0.
+__device__ __forceinline__ float FiniteOrZero(float max) { return max == -INFINITY ? 0.0f : max; }
+
+// p of rows g and g + 8, as first operands of products with values, 16 keys each.
+template <int kTiles>
+__device__ __forceinline__ void Probabilities(const float (&s)[kTiles][4], float scale, float2 max,
+                                              uint32_t (&p)[kTiles / 2][4]) {
+  max = make_float2(FiniteOrZero(max.x), FiniteOrZero(max.y));
+#pragma unroll
+  for (int n = 0; n < kTiles; ++n) {
+    p[n / 2][n % 2 * 2] =
+        PackF16(Exp2(fmaf(s[n][0], scale, -max.x)), Exp2(fmaf(s[n][1], scale, -max.x)));
+    p[n / 2][n % 2 * 2 + 1] =
+        PackF16(Exp2(fmaf(s[n][2], scale, -max.y)), Exp2(fmaf(s[n][3], scale, -max.y)));
+  }
+}
+
+// Sums of p, of row g in [0] and of g + 8 in [2], as products with ones. Of the rounded p, so that
+// the weights of values add up to one: what all values share is then exact. (Rounding loses p below
+// 2^-25 of the chunk's largest only, 128 of them at most.)
+__device__ __forceinline__ void RowSums(const uint32_t (&p)[kChunkKeys / 16][4], float (&sums)[4]) {
+  constexpr uint32_t kOnes = 0x3C003C00u;
+#pragma unroll
+  for (float& x : sums) x = 0;
+#pragma unroll
+  for (const auto& a : p) MmaF16(sums, a, kOnes, kOnes);
+}
+
+// Sums of p v for 8 kTiles columns of v from `values` on; kTiles is even.
+template <int kDim, int kRowTiles, int kTiles>
+__device__ __forceinline__ void Values(const uint32_t (&p)[kRowTiles][kChunkKeys / 16][4],
+                                       const uint16_t* values,
+                                       float (&sums)[kRowTiles][kTiles][4]) {
+  constexpr int kStride = kSharedStride<kDim>;
+  const int lane = LaneIndex();
+  values += lane % 16 * kStride + lane / 16 * 8;
+#pragma unroll
+  for (auto& tiles : sums) SetZero(tiles);
+#pragma unroll
+  for (int k = 0; k < kChunkKeys / 16; ++k) {
+#pragma unroll
+    for (int n = 0; n < kTiles; n += 2) {
+      uint32_t b[4];
+      LoadMatrices<true>(b, values + 16 * k * kStride + 8 * n);
+#pragma unroll
+      for (int r = 0; r < kRowTiles; ++r) {
+        MmaF16(sums[r][n], p[r][k], b[0], b[1]);
+        MmaF16(sums[r][n + 1], p[r][k], b[2], b[3]);
+      }
+    }
+  }
+}
+
+// What the sums so far and those of a chunk are multiplied by when they are merged.
+struct MergeFactors {
+  float so_far, chunk;
+};
+__device__ __forceinline__ MergeFactors FactorsOf(float max, float chunk_max) {
+  const float base = FiniteOrZero(fmaxf(max, chunk_max));
+  return {Exp2(max - base), Exp2(chunk_max - base)};
+}
+__device__ __forceinline__ float Merge(float sum, float chunk_sum, const MergeFactors& factors) {
+  return fmaf(sum, factors.so_far, MultiplyRounded(chunk_sum, factors.chunk));
+}
+__device__ __forceinline__ float SinkMax(uint16_t sink) {
+  return MultiplyRounded(BitsToFloat(uint32_t{sink} << 16), kLog2E);
+}
+__device__ __forceinline__ float Output(float values, float sum) {
+  return MultiplyRounded(values, 1.0f / sum);
+}
+
+}  // namespace motet::cuda

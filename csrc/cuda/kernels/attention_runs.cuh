@@ -1,0 +1,166 @@
+// Attention of runs of tokens: a block takes all rows (token, query head) of a run and a KV head, a
+// warp 16 of them, and merges chunk after chunk into registers.
+#pragma once
+
+#include "cuda/kernels/attention_chunk.cuh"
+#include "cuda/kernels/store_rows.cuh"
+
+namespace motet::cuda {
+
+template <int kDim>
+inline constexpr int kRunRows = MaxRunTokens(1, 1, kDim);
+// Tiles of 16 rows a warp: with two, it reads keys and values from shared memory half as often.
+template <int kDim>
+inline constexpr int kRowTiles = kDim <= 64 ? 2 : 1;
+template <int kDim>
+inline constexpr int kRunThreads = kRunRows<kDim> / (16 * kRowTiles<kDim>)*kWarpSize;
+
+struct RunKernelArgs {
+  AttentionArgs attention;
+  const TokenRun* runs;
+  float scale;  // of scores: log2(e) / sqrt(head_dim)
+};
+
+template <int kDim>
+struct RunShared {
+  static constexpr int kStride = kSharedStride<kDim>;
+  uint16_t q[kRunRows<kDim> * kStride];
+  uint16_t keys[kChunkKeys * kStride], values[kChunkKeys * kStride];
+};
+
+template <int kDim>
+__global__ void __launch_bounds__(kRunThreads<kDim>) AttendRunsKernel(RunKernelArgs a) {
+  using Shared = RunShared<kDim>;
+  constexpr int kTiles = kChunkKeys / 8, kThreads = kRunThreads<kDim>, kRows = kRowTiles<kDim>;
+  constexpr int kColumns = kDim % 32 == 0 ? 32 : 16;  // of values at a time
+  WaitForInputs();
+  LetNextStart();
+  const AttentionArgs& args = a.attention;
+  const int kv_head = blockIdx.x, group = args.heads / args.kv_heads;
+  const TokenRun run = a.runs[gridDim.y - 1 - blockIdx.y];  // the longest contexts first
+  const int rows = run.count * group, position = args.positions[run.first];
+  const int64_t window = args.cache.window;
+  const int32_t* table =
+      args.cache.page_table + args.slots[run.first] * args.cache.pages_per_sequence;
+  const int64_t head_offset = int64_t{kv_head} * kPageTokens * kDim;
+  const auto* keys = static_cast<const uint16_t*>(args.cache.keys) + head_offset;
+  const auto* values = static_cast<const uint16_t*>(args.cache.values) + head_offset;
+  const KeyRange all = {VisibleKeys(position, window).begin, position + run.count};
+  auto& shared = *reinterpret_cast<Shared*>(SharedMemory());
+
+  const uint16_t* q = args.q + (int64_t{run.first} * args.heads + kv_head * group) * kDim;
+  for (int i = threadIdx.x; i < kRunRows<kDim> * kDim / 8; i += kThreads) {
+    const int row = i / (kDim / 8), column = i % (kDim / 8) * 8;
+    const bool valid = row < rows;
+    const int64_t at = (int64_t{row / group} * args.heads + row % group) * kDim + column;
+    CopyAsync16(shared.q + row * Shared::kStride + column, q + (valid ? at : 0), valid);
+  }
+  const int first_chunk = all.begin / kChunkKeys, end_chunk = (all.end - 1) / kChunkKeys + 1;
+  LoadPages<kDim, kChunkPages, kThreads>(shared.keys, keys, table, args.kv_heads,
+                                         first_chunk * kChunkKeys, all, threadIdx.x);
+  CopyCommit();
+
+  // Rows that are not there do as the last one does.
+  const int first_row = WarpIndex() * 16 * kRows, g = LaneIndex() / 4, t = LaneIndex() % 4;
+  const auto seen_by = [&](int row) {
+    return VisibleKeys(position + min(row, rows - 1) / group, window);
+  };
+  const KeyRange seen_first = seen_by(first_row), seen_last = seen_by(first_row + 16 * kRows - 1);
+
+  float max[kRows][2], sum[kRows][2], out[kRows][kDim / 8][4];
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int row = min(first_row + 16 * r + 8 * half + g, rows - 1);
+      max[r][half] = SinkMax(args.sinks[kv_head * group + row % group]);
+      sum[r][half] = 1;
+    }
+    SetZero(out[r]);
+  }
+
+  for (int chunk = first_chunk; chunk < end_chunk; ++chunk) {
+    const int first = chunk * kChunkKeys, end = first + kChunkKeys;
+    const bool some = first_row < rows && first < seen_last.end && end > seen_first.begin;
+    CopyWait<0>();
+    __syncthreads();  // keys are there, the last values are done with
+    LoadPages<kDim, kChunkPages, kThreads>(shared.values, values, table, args.kv_heads, first, all,
+                                           threadIdx.x);
+    CopyCommit();
+    uint32_t p[kRows][kTiles / 2][4];
+    MergeFactors factors[kRows][2];
+    if (some) {
+      const bool masked = first < seen_last.begin || end > seen_first.end;
+      float s[kRows][kTiles][4];
+      Scores<kDim>(shared.q + first_row * Shared::kStride, shared.keys, s);
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+        const int row = first_row + 16 * r;
+        if (masked) Mask(s[r], first, seen_by(row + g), seen_by(row + g + 8));
+        const float2 largest = RowMax(s[r]);
+        const float chunk_max[2] = {ChunkMax(largest.x, a.scale), ChunkMax(largest.y, a.scale)};
+        Probabilities(s[r], a.scale, make_float2(chunk_max[0], chunk_max[1]), p[r]);
+        float sums[4];
+        RowSums(p[r], sums);
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          factors[r][half] = FactorsOf(max[r][half], chunk_max[half]);
+          max[r][half] = fmaxf(max[r][half], chunk_max[half]);
+          sum[r][half] = Merge(sum[r][half], sums[2 * half], factors[r][half]);
+        }
+      }
+    }
+    CopyWait<0>();
+    __syncthreads();  // values are there, the keys are done with
+    if (chunk + 1 < end_chunk) {
+      LoadPages<kDim, kChunkPages, kThreads>(shared.keys, keys, table, args.kv_heads, end, all,
+                                             threadIdx.x);
+    }
+    CopyCommit();
+    if (!some) continue;
+
+#pragma unroll
+    for (int column = 0; column < kDim; column += kColumns) {
+      float chunk_out[kRows][kColumns / 8][4];
+      Values<kDim>(p, shared.values + column, chunk_out);
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+        for (int n = 0; n < kColumns / 8; ++n) {
+#pragma unroll
+          for (int i = 0; i < 4; ++i) {
+            float& x = out[r][column / 8 + n][i];
+            x = Merge(x, chunk_out[r][n][i], factors[r][i / 2]);
+          }
+        }
+      }
+    }
+  }
+  CopyWait<0>();
+
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int row = first_row + 16 * r + 8 * half + g;
+      if (row >= rows) continue;
+      const int64_t token = run.first + row / group;
+      const int64_t column = int64_t{kv_head * group + row % group} * kDim + 2 * t;
+#pragma unroll
+      for (int n = 0; n < kDim / 8; ++n) {
+        StorePair(args.out, token, column + 8 * n, Output(out[r][n][2 * half], sum[r][half]),
+                  Output(out[r][n][2 * half + 1], sum[r][half]));
+      }
+    }
+  }
+  if (kv_head == args.kv_heads - 1) {
+    const int64_t used = int64_t{args.heads} * kDim;
+    for (int i = 0; i < run.count; ++i) {
+      for (int64_t j = used + 2 * threadIdx.x; j < args.out.stride; j += 2 * kThreads) {
+        StorePair(args.out, run.first + i, j, 0, 0);
+      }
+    }
+  }
+}
+
+}  // namespace motet::cuda

@@ -1,0 +1,101 @@
+#include "cuda/kernels/moe.h"
+
+#include "cuda/kernels/moe_few.cuh"
+#include "cuda/kernels/moe_output.cuh"
+#include "cuda/launch.h"
+
+namespace motet::cuda {
+namespace {
+
+constexpr int kCombineThreads = 128;
+
+// x[t] += the weighted outputs of t's experts, in the order of its choices.
+__global__ void __launch_bounds__(kCombineThreads)
+    CombineKernel(const float* __restrict__ down, const float* __restrict__ weights,
+                  const int32_t* __restrict__ pair_of_choice, int experts_per_token, int hidden,
+                  float* __restrict__ x) {
+  WaitForInputs();
+  LetNextStart();
+  const int64_t t = blockIdx.y;
+  const int column = static_cast<int>(blockIdx.x * kCombineThreads + threadIdx.x);
+  if (column >= hidden) return;
+  float value[kMaxExpertsPerToken], weight[kMaxExpertsPerToken];
+#pragma unroll
+  for (int j = 0; j < kMaxExpertsPerToken; ++j) {
+    if (j >= experts_per_token) break;
+    const int64_t choice = t * experts_per_token + j;
+    const int pair = pair_of_choice[choice];
+    if (pair < 0) return;  // the token is not there
+    value[j] = down[int64_t{pair} * hidden + column];
+    weight[j] = weights[choice];
+  }
+  float sum = x[t * hidden + column];
+#pragma unroll
+  for (int j = 0; j < kMaxExpertsPerToken; ++j) {
+    if (j < experts_per_token) sum = fmaf(weight[j], value[j], sum);
+  }
+  x[t * hidden + column] = sum;
+}
+
+template <class Tile, class Output>
+void LaunchProduct(const MoeArgs& args, const ExpertProduct& product, int64_t out_rows,
+                   const Output& output, cudaStream_t stream) {
+  const auto blocks = [&](int rows) {
+    return dim3(static_cast<unsigned>((out_rows + rows - 1) / rows),
+                static_cast<unsigned>(
+                    MaxExpertTiles(args.num_tokens, args.num_experts, args.experts_per_token)));
+  };
+  if (AreFewMoeTokens(args.num_tokens)) {
+    Launch(MoeFewKernel<Tile, Output>, {blocks(kTileRows), kMoeThreads}, stream, product, output);
+    return;
+  }
+  constexpr int kShared = ManyStage<Tile>::kAllBytes;
+  static_assert(kShared >= Output::kSharedBytes && kShared <= 99 << 10);
+  Launch(MoeManyKernel<Tile, Output>, {blocks(kManyRows), kMoeThreads, kShared}, stream, product,
+         output);
+}
+
+template <class Tile>
+void MoeOf(const MoeArgs& args, cudaStream_t stream) {
+  const int64_t hidden = args.down.rows, intermediate = args.down.cols;
+  const int64_t pairs = int64_t{args.num_tokens} * args.experts_per_token;
+  const RowFormat format = RowFormatOf(args.down.format);
+  const Rows activations = RowsIn(args.scratch, format, pairs, intermediate);
+  auto* down = reinterpret_cast<float*>(static_cast<char*>(args.scratch) +
+                                        RowsBytes(format, pairs, intermediate));
+  const auto product = [&](const WeightMatrix& w, const uint16_t* bias, const Rows& in,
+                           const int32_t* in_row) {
+    return ExpertProduct{
+        w.data, bias,   static_cast<int>(w.rows), static_cast<int>(in.stride / kStepColumns),
+        in,     in_row, args.lists.tiles};
+  };
+  LaunchProduct<Tile>(args,
+                      product(args.gate_up, args.gate_up_bias, args.normed, args.lists.pair_token),
+                      2 * activations.stride, ActivationOutput{activations, args.limit}, stream);
+  LaunchProduct<Tile>(args, product(args.down, args.down_bias, activations, nullptr), hidden,
+                      FloatOutput{down, static_cast<int>(hidden)}, stream);
+  const auto blocks = static_cast<unsigned>((hidden + kCombineThreads - 1) / kCombineThreads);
+  Launch(CombineKernel, {dim3(blocks, static_cast<unsigned>(args.num_tokens)), kCombineThreads},
+         stream, down, args.weights, args.lists.pair_of_choice, args.experts_per_token,
+         static_cast<int>(hidden), args.x);
+}
+
+}  // namespace
+
+int64_t MoeScratchBytes(int num_tokens, int experts_per_token, WeightFormat format, int64_t hidden,
+                        int64_t intermediate) {
+  const int64_t pairs = int64_t{num_tokens} * experts_per_token;
+  return RowsBytes(RowFormatOf(format), pairs, intermediate) +
+         pairs * hidden * static_cast<int64_t>(sizeof(float));
+}
+
+void Moe(const MoeArgs& args, Stream stream) {
+  if (args.num_tokens == 0) return;
+  if (args.down.format == WeightFormat::kMxfp4) {
+    MoeOf<Mxfp4Tile>(args, static_cast<cudaStream_t>(stream));
+  } else {
+    MoeOf<Bf16Tile>(args, static_cast<cudaStream_t>(stream));
+  }
+}
+
+}  // namespace motet::cuda

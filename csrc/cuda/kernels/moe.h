@@ -1,0 +1,39 @@
+#pragma once
+
+#include "base/matrix.h"
+#include "cuda/kernels/experts.h"
+#include "cuda/memory.h"
+#include "cuda/rows.h"
+
+namespace motet::cuda {
+
+// x[t] += sum over t's experts of weight * (swiglu(normed[t] W1ᵀ + b1) W2ᵀ + b2), where outputs of
+// W1 alternate gate and up, and swiglu(g, u) = (u' + 1) g' sigmoid(1.702 g') of
+// g' = min(g, limit), u' = min(max(u, -limit), limit).
+struct MoeArgs {
+  int num_tokens;         // T, at most kMaxMoeTokens
+  int num_experts;        // at most kMaxExperts
+  int experts_per_token;  // at most kMaxExpertsPerToken
+  // Packed (mxfp4.cuh, or bf16 tiles), that of expert 0; the others follow it.
+  WeightMatrix gate_up;          // [2 * intermediate, hidden]
+  WeightMatrix down;             // [hidden, intermediate]
+  const uint16_t* gate_up_bias;  // [experts, 2 * intermediate] bf16
+  const uint16_t* down_bias;     // [experts, hidden] bf16
+  float limit;
+  Rows normed;  // [T, hidden]: kF16 for kMxfp4, kSplit for kBf16
+  ExpertLists lists;
+  const float* weights;  // [T, experts_per_token]
+  void* scratch;         // MoeScratchBytes(), aligned to 16 bytes
+  float* x;              // [T, hidden]
+};
+void Moe(const MoeArgs& args, Stream stream);
+
+int64_t MoeScratchBytes(int num_tokens, int experts_per_token, WeightFormat format, int64_t hidden,
+                        int64_t intermediate);
+
+// The format of rows that experts' weights are multiplied by.
+constexpr RowFormat RowFormatOf(WeightFormat format) {
+  return format == WeightFormat::kMxfp4 ? RowFormat::kF16 : RowFormat::kSplit;
+}
+
+}  // namespace motet::cuda

@@ -1,0 +1,94 @@
+// Products of the experts for few tokens each: bound by reading the weights, once. A block has 16
+// rows of an expert's matrix, each of its warps a segment of the columns, whose weights it reads
+// all at once; then it takes the expert's tokens eight at a time.
+#pragma once
+
+#include "cuda/kernels/moe_tile.cuh"
+
+namespace motet::cuda {
+
+// Calls output.StoreRows(there, pair, row, value) by whole warps whose lanes have consecutive rows.
+template <class Tile, class Output>
+__global__ void __launch_bounds__(kMoeThreads, 3) MoeFewKernel(ExpertProduct p, Output output) {
+  constexpr int kStride = kTileRows + 4;  // of a token: lanes of different t in different banks
+  constexpr int kArrays = Tile::kRowArrays, kAtOnce = Tile::kAtOnce;
+  __shared__ float partial[2][kSegments][kTokenTile * kStride];
+  WaitForInputs();
+  LetNextStart();
+  const ExpertTile work = p.tiles[blockIdx.y];
+  if (work.count == 0) return;
+
+  const int lane = LaneIndex(), g = lane / 4, t = lane % 4, segment = WarpIndex();
+  const int tile_row = static_cast<int>(blockIdx.x);
+  const int first = SegmentBegin(p.steps, segment);
+  // Rows that only fill up the output have no weights.
+  const int steps = tile_row < p.TileRows() ? SegmentBegin(p.steps, segment + 1) - first : 0;
+  const uint8_t* weights =
+      p.weights +
+      ((int64_t{work.expert} * p.TileRows() + tile_row) * p.steps + first) * Tile::kBytes;
+  Tile tiles[kAtOnce];
+  const auto load = [&](int begin) {
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      if (begin + i < steps) tiles[i] = Tile::Load(weights + int64_t{begin + i} * Tile::kBytes);
+    }
+  };
+  load(0);
+
+  for (int chunk = 0; chunk * kTokenTile < work.count; ++chunk) {
+    const int n = chunk * kTokenTile + g;
+    const bool valid = n < work.count;
+    const int at = (valid ? p.InAt(work.first + n) : 0) + first * kStepColumns + 8 * t;
+    const uint16_t* in[kArrays];
+    in[0] = p.in.high + at;
+    if constexpr (kArrays == 2) in[1] = p.in.low + at;
+
+    float acc[1][4] = {};
+    for (int begin = 0; begin < steps; begin += kAtOnce) {
+      if (steps > kAtOnce && chunk + begin > 0) load(begin);
+      // A step's operands are read while the one before it is multiplied.
+      uint4 next[2][kArrays] = {}, now[2][kArrays];
+      const auto fetch = [&](int step) {
+#pragma unroll
+        for (int i = 0; i < 2 * kArrays; ++i) {
+          if (!valid) break;
+          next[i % 2][i / 2] =
+              *reinterpret_cast<const uint4*>(in[i / 2] + step * kStepColumns + 32 * (i % 2));
+        }
+      };
+      fetch(0);
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        if (begin + i >= steps) break;
+#pragma unroll
+        for (int j = 0; j < 2 * kArrays; ++j) now[j % 2][j / 2] = next[j % 2][j / 2];
+        if (i + 1 < kAtOnce && begin + i + 1 < steps) fetch(i + 1);
+        tiles[i].MultiplyAdd(acc, [&](int, int block, int array) { return now[block][array]; });
+      }
+#pragma unroll
+      for (int i = 0; i < kArrays; ++i) in[i] += kAtOnce * kStepColumns;
+    }
+
+    // Two buffers: a warp may be a chunk ahead of others, not two.
+    float* mine = partial[chunk % 2][segment];
+    mine[2 * t * kStride + g] = acc[0][0];
+    mine[(2 * t + 1) * kStride + g] = acc[0][1];
+    mine[2 * t * kStride + g + 8] = acc[0][2];
+    mine[(2 * t + 1) * kStride + g + 8] = acc[0][3];
+    __syncthreads();
+    const int token = static_cast<int>(threadIdx.x) / kTileRows;
+    const int row = static_cast<int>(threadIdx.x) % kTileRows;
+    if (token < kTokenTile) {
+      float sum = 0;
+#pragma unroll
+      for (int s = 0; s < kSegments; ++s) {
+        sum = Add(sum, partial[chunk % 2][s][token * kStride + row]);
+      }
+      const int i = chunk * kTokenTile + token, output_row = tile_row * kTileRows + row;
+      output.StoreRows(i < work.count, work.first + i, output_row,
+                       Add(Multiply(sum, Tile::kUnit), p.Bias(work.expert, output_row)));
+    }
+  }
+}
+
+}  // namespace motet::cuda

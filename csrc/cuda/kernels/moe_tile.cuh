@@ -1,0 +1,133 @@
+// What the kernels of moe.cu have in common: their argument, and tiles of weights times tokens.
+//
+// The order of sums is that of dense_tile.cuh, in all of them; of MXFP4 weights, a block of 32
+// columns is summed from zero before its scale is applied.
+#pragma once
+
+#include "cuda/kernels/dense_tile.cuh"
+#include "cuda/kernels/experts.h"
+#include "cuda/kernels/mxfp4.cuh"
+#include "cuda/primitives.h"
+#include "cuda/rows.h"
+
+namespace motet::cuda {
+
+inline constexpr int kMoeThreads = kSegments * kWarpSize;
+inline constexpr int kTokenTile = 8;  // tokens of an mma
+
+// One product of the experts: out = in Wᵀ + bias.
+struct ExpertProduct {
+  const uint8_t* weights;  // packed, [experts, tile rows, steps] tiles, less than 32 GB
+  const uint16_t* bias;    // [experts, rows] bf16
+  int rows;
+  int steps;  // of kStepColumns columns
+  Rows in;
+  const int32_t* in_row;    // [pairs] the row of `in` of each pair; null: the pair's number
+  const ExpertTile* tiles;  // [gridDim.y]
+
+  __device__ __forceinline__ int TileRows() const { return (rows + kTileRows - 1) / kTileRows; }
+  // Where a pair's row of `in` starts; kMaxMoeTokens rows have fewer than 2^31 values.
+  __device__ __forceinline__ int InAt(int pair) const {
+    return (in_row ? in_row[pair] : pair) * static_cast<int>(in.stride);
+  }
+  __device__ __forceinline__ float Bias(int expert, int row) const {
+    return row < rows ? BitsToFloat(uint32_t{bias[int64_t{expert} * rows + row]} << 16) : 0.0f;
+  }
+};
+
+// A lane's part of a tile of weights. MultiplyAdd: acc[n] += the tile times tokens 8n .. 8n+7,
+// where rows(n, block, array) is the lane's operand B of a block of 32 columns in Rows' `high` or,
+// if kRowArrays is 2, `low`.
+struct Mxfp4Tile {
+  static constexpr int kBytes = kMxfp4TileBytes;
+  static constexpr int kAtOnce = 6;     // that a lane keeps: of all of a segment up to 3072 columns
+  static constexpr int kStages = 4;     // of the kernel for many tokens
+  static constexpr int kBlocks = 2;     // of it, a multiprocessor
+  static constexpr int kRowArrays = 1;  // RowFormat::kF16
+  static constexpr float kUnit = kMxfp4CodeUnit;  // sums are of the weights divided by this
+
+  uint4 codes;
+  uint32_t scales;
+
+  __device__ __forceinline__ static Mxfp4Tile Load(const uint8_t* tile) {
+    const int lane = LaneIndex();
+    return {LoadOnce(reinterpret_cast<const uint4*>(tile) + lane), Scales(tile, lane)};
+  }
+  __device__ __forceinline__ static Mxfp4Tile LoadShared(const char* shared) {
+    const int lane = LaneIndex();
+    const auto* tile = reinterpret_cast<const uint8_t*>(shared);
+    return {reinterpret_cast<const uint4*>(tile)[lane], Scales(tile, lane)};
+  }
+
+  template <int kTokenTiles, class GetRows>
+  __device__ __forceinline__ void MultiplyAdd(float (&acc)[kTokenTiles][4],
+                                              const GetRows& rows) const {
+#pragma unroll
+    for (int block = 0; block < 2; ++block) {
+      uint32_t a0[4], a1[4];
+      DecodeMxfp4Word(block == 0 ? codes.x : codes.z, a0);
+      DecodeMxfp4Word(block == 0 ? codes.y : codes.w, a1);
+      const float scale = BitsToFloat(Mxfp4ScaleBits(scales, 2 * block));
+      const float scale_plus_8 = BitsToFloat(Mxfp4ScaleBits(scales, 2 * block + 1));
+#pragma unroll
+      for (int n = 0; n < kTokenTiles; ++n) {
+        const uint4 b = rows(n, block, 0);
+        float sum[4] = {};
+        MmaF16(sum, a0, b.x, b.y);
+        MmaF16(sum, a1, b.z, b.w);
+        acc[n][0] = fmaf(sum[0], scale, acc[n][0]);
+        acc[n][1] = fmaf(sum[1], scale, acc[n][1]);
+        acc[n][2] = fmaf(sum[2], scale_plus_8, acc[n][2]);
+        acc[n][3] = fmaf(sum[3], scale_plus_8, acc[n][3]);
+      }
+    }
+  }
+
+ private:
+  __device__ __forceinline__ static uint32_t Scales(const uint8_t* tile, int lane) {
+    return reinterpret_cast<const uint32_t*>(tile + kMxfp4CodeBytes)[lane / 4];
+  }
+};
+
+struct Bf16Tile {
+  static constexpr int kBytes = kBf16TileBytes;
+  static constexpr int kAtOnce = 1;
+  static constexpr int kStages = 2;
+  static constexpr int kBlocks = 1;
+  static constexpr int kRowArrays = 2;  // RowFormat::kSplit
+  static constexpr float kUnit = 1;
+
+  uint4 vectors[4];
+
+  __device__ __forceinline__ static Bf16Tile Load(const uint8_t* tile) {
+    Bf16Tile result;
+    const auto* from = reinterpret_cast<const uint4*>(tile) + LaneIndex();
+#pragma unroll
+    for (int i = 0; i < 4; ++i) result.vectors[i] = LoadOnce(from + i * kWarpSize);
+    return result;
+  }
+  __device__ __forceinline__ static Bf16Tile LoadShared(const char* shared) {
+    Bf16Tile result;
+    const auto* from = reinterpret_cast<const uint4*>(shared) + LaneIndex();
+#pragma unroll
+    for (int i = 0; i < 4; ++i) result.vectors[i] = from[i * kWarpSize];
+    return result;
+  }
+
+  template <int kTokenTiles, class GetRows>
+  __device__ __forceinline__ void MultiplyAdd(float (&acc)[kTokenTiles][4],
+                                              const GetRows& rows) const {
+#pragma unroll
+    for (int block = 0; block < 2; ++block) {
+      const uint4(&w)[2] = reinterpret_cast<const uint4(&)[2]>(vectors[2 * block]);
+#pragma unroll
+      for (int n = 0; n < kTokenTiles; ++n) {
+        const uint4 high[1] = {rows(n, block, 0)}, low[1] = {rows(n, block, 1)};
+        const uint4 weights[1][2] = {{w[0], w[1]}};
+        MultiplySplit(reinterpret_cast<float (&)[1][kTokenTiles][4]>(acc), n, weights, high, low);
+      }
+    }
+  }
+};
+
+}  // namespace motet::cuda

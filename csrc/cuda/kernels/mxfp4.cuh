@@ -1,0 +1,86 @@
+// MXFP4 weights as the GPU multiplies them: packed once, at load, from the checkpoint's layout
+// (base/mxfp4.h). Here is the packed layout's one home.
+//
+// A matrix [rows, columns] is tiles of 16 rows x 64 columns, filled up with zeros: tile rows after
+// one another, the tiles of one in ascending order of columns. A tile is 544 bytes: 512 of codes,
+// 16 a lane, and 32 of scales. Lane = 4 g + t holds of rows g and g + 8 the columns 8t .. 8t+7 of
+// both blocks of 32 columns; word 2 b + h has those of block b that operand A of an mma (m16n8k16)
+// takes in the block's step h:
+//   pair 0   row g      columns 8t + 4h, + 1        a[0]
+//   pair 1   row g + 8  columns 8t + 4h, + 1        a[1]
+//   pair 2   row g      columns 8t + 4h + 2, + 3    a[2]
+//   pair 3   row g + 8  columns 8t + 4h + 2, + 3    a[3]
+// So operand B of both steps is 8 columns that follow each other, 16 bytes at column 8t.
+//
+// An f16 with a code's sign at bit 15 and its other three bits at 11..9 is the code's value times
+// 2^-14, exactly. In each half of a word (the low one has the even column) the pairs' codes lie so
+// that few instructions move them there:
+//   bit      15  14  13  12  11..9  8..6  5..3  2..0
+//   of pair   0   2   3   1    0      1     2     3     (one bit: the sign)
+//
+// Scales: byte 4 g + 2 b + i is the E8M0 scale of row g + 8 i in block b.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/kernels/pack.h"
+#include "cuda/primitives.h"
+
+namespace motet::cuda {
+
+inline constexpr int kMxfp4CodeBytes = kTileRows * kStepColumns / 2;
+static_assert(kMxfp4TileBytes == kMxfp4CodeBytes + 2 * kTileRows);
+inline constexpr float kMxfp4CodeUnit = 16384.0f;  // code's value = f16 * this
+
+// A word of four codes of row g and of row g + 8 each, that of the lowest column in the lowest
+// nibble.
+constexpr __host__ __device__ uint32_t PackMxfp4Word(uint32_t row, uint32_t row_plus_8) {
+  uint32_t word = 0;
+  for (int pair = 0; pair < 4; ++pair) {
+    const uint32_t codes = (pair % 2 == 0 ? row : row_plus_8) >> (pair / 2 * 8);
+    const int sign = pair == 0 ? 15 : pair == 1 ? 12 : pair == 2 ? 14 : 13;
+    const int magnitude = 9 - 3 * pair;
+    for (int half = 0; half < 2; ++half) {
+      const uint32_t code = codes >> (4 * half) & 15;
+      word |= ((code >> 3) << sign | (code & 7) << magnitude) << (16 * half);
+    }
+  }
+  return word;
+}
+
+// The pairs of a word as f16, times 2^-14: operand A of an mma.
+constexpr __host__ __device__ __forceinline__ void DecodeMxfp4Word(uint32_t word,
+                                                                   uint32_t (&a)[4]) {
+  constexpr uint32_t kSigns = 0x80008000u, kMagnitudes = 0x0E000E00u, kBoth = 0x8E008E00u;
+  a[0] = word & kBoth;
+  a[1] = (word << 3) & kBoth;
+  a[2] = ((word << 6) & kMagnitudes) | ((word << 1) & kSigns);
+  a[3] = ((word << 9) & kMagnitudes) | ((word << 2) & kSigns);
+}
+
+// The bits of scale 2^(s - 127), where s is the byte of `scales` at bit 8 `i`. s = 0 is a subnormal
+// number.
+constexpr __host__ __device__ __forceinline__ uint32_t Mxfp4ScaleBits(uint32_t scales, int i) {
+  const uint32_t in_place = i < 3 ? scales << (23 - 8 * i) : scales >> 1;
+  const uint32_t bits = in_place & 0x7F800000u;
+  return bits > 0x00400000u ? bits : 0x00400000u;
+}
+
+// Where a weight is: its tile, and in it its word, pair and half, and its scale.
+struct Mxfp4Place {
+  int64_t tile;        // of the matrix
+  int word;            // of the tile, 4 bytes each
+  int pair, half;      // of the word
+  int lane_row_block;  // byte among the tile's scales
+};
+
+constexpr __host__ __device__ Mxfp4Place PlaceOfMxfp4(int64_t columns, int64_t row,
+                                                      int64_t column) {
+  const int64_t steps = (columns + kStepColumns - 1) / kStepColumns;
+  const int r = static_cast<int>(row % kTileRows), c = static_cast<int>(column % kStepColumns);
+  const int block = c / 32, t = c % 32 / 8, h = c % 8 / 4, j = c % 4 / 2;
+  return {row / kTileRows * steps + column / kStepColumns, (4 * (r % 8) + t) * 4 + 2 * block + h,
+          2 * j + r / 8, c % 2, 4 * (r % 8) + 2 * block + r / 8};
+}
+
+}  // namespace motet::cuda

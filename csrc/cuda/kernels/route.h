@@ -1,0 +1,31 @@
+#pragma once
+
+#include "base/matrix.h"
+#include "cuda/kernels/experts.h"
+#include "cuda/memory.h"
+#include "cuda/rows.h"
+
+namespace motet::cuda {
+
+// normed = x / sqrt(mean(x^2) + eps) * norm; the experts_per_token largest of normed Wr + br and
+// the softmax over them; and who is given which tokens.
+struct RouteArgs {
+  int num_tokens;        // T, at most kMaxMoeTokens
+  const int32_t* slots;  // [T], below 0: the token is not there
+  const float* x;        // [T, hidden]
+  const uint16_t* norm;  // [hidden] bf16
+  float eps;
+  const uint16_t* router;       // [experts, hidden] bf16, row-major
+  const uint16_t* router_bias;  // [experts] bf16
+  int hidden;
+  int num_experts;        // at most kMaxExperts
+  int experts_per_token;  // at most kMaxExpertsPerToken
+  float* logits;          // [T, experts] scratch
+  Rows normed;            // [T, hidden]
+  int32_t* experts;       // [T, experts_per_token], by weight; ties: lower index first
+  float* weights;         // [T, experts_per_token]
+  ExpertLists lists;
+};
+void Route(const RouteArgs& args, Stream stream);
+
+}  // namespace motet::cuda
