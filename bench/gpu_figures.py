@@ -175,6 +175,8 @@ class EngineBench:
         full = 0
         while full < SKIPPED:
             full += len(self.engine.step()) == batch
+            if self.engine.idle:
+                raise SystemExit(f"{batch} requests never ran at once: too few pages")
         return requests
 
     def decode(self, batch: int) -> list[float]:
