@@ -29,7 +29,7 @@ def open_cuda(directory: Path, **options: Any) -> _core.Engine:
 
 @pytest.fixture(scope="module")
 def checkpoint(make_checkpoint: MakeCheckpoint) -> Path:
-    return make_checkpoint(CheckpointSpec(sliding_window=128))
+    return make_checkpoint(CheckpointSpec(sliding_window=40))
 
 
 @pytest.mark.parametrize(
@@ -58,16 +58,17 @@ def test_bf16_experts(make_checkpoint: MakeCheckpoint) -> None:
 
 def test_token_by_token_equals_prefill(checkpoint: Path) -> None:
     """Bit for bit, in any chunking, and each prefix by itself."""
-    ids = random_ids(150, VOCAB)
-    engine = open_cuda(checkpoint)
+    ids = random_ids(80, VOCAB)
+    engine = open_cuda(checkpoint, prefix_cache=False)
     whole = engine.logits(ids)
-    for chunk in (1, 7, 33, 70):
+    for chunk in (7, 33):
         assert np.array_equal(engine.logits(ids, chunk=chunk), whole)
+    assert np.array_equal(engine.logits(ids[:50], chunk=1), whole[:50])
     assert np.array_equal(engine.logits(ids[:17]), whole[:17])
 
 
 def test_requests_beside_one_another_answer_as_alone(checkpoint: Path) -> None:
-    prompts = [random_ids(n, VOCAB, seed=n) for n in (3, 40, 17, 90, 130)]
+    prompts = [random_ids(n, VOCAB, seed=n) for n in (3, 40, 17, 61, 90)]
     sampling = [
         GREEDY,
         _core.Sampling(temperature=1.0, seed=3),
@@ -91,12 +92,12 @@ def test_tokens_drawn_on_the_device_are_those_drawn_on_the_host(checkpoint: Path
     """Asking for logprobs takes the host's way."""
     engine = open_cuda(checkpoint)
     ids = random_ids(20, VOCAB)
-    for seed in range(3):
+    for seed in range(2):
         for params in ({"temperature": 0.7}, {"temperature": 1.0, "top_p": 0.8}, {"top_k": 5}):
             answers = []
             for more in ({}, {"logprobs": 0}):
                 sampling = _core.Sampling(seed=seed, **params, **more)
-                request = engine.submit(ids, sampling, 5)
+                request = engine.submit(ids, sampling, 4)
                 answers.append(tokens_of(run(engine)[request]))
             assert answers[0] == answers[1]
 

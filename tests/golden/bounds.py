@@ -14,5 +14,5 @@ INT8_FROM_PLAIN_FULL_WIDTH = 3.3e-2  # what llama.cpp's Q8_0 costs
 INT8_FROM_ROUNDED = 2e-2
 # Inputs of experts in half precision (11 bits), of bf16 weights as two bf16 (16 bits), keys, values
 # and probabilities in half precision.
-CUDA_FROM_PLAIN = 2e-3
-CUDA_FROM_ROUNDED = 2e-3
+CUDA_FROM_PLAIN = 1e-3
+CUDA_FROM_ROUNDED = 1e-3

@@ -168,8 +168,9 @@ __global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
     __syncthreads();  // the step has come to all, and all are done with the one before
     const bool has_step = next.HasStep(), ends_round = next.EndsRound();
     next.Advance();
-    if (next.HasStep())
+    if (next.HasStep()) {
       CopyStep<Shape>(p, first_token, next.Step(), thread, SharedMemory() + both_buffers - buffer);
+    }
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
       if (has_step) {

@@ -60,7 +60,7 @@ class TileProduct {
     }
   }
 
-  // The others' way to the second-level cache starts; by one lane.
+  // Starts to bring the rest of the weights to the second-level cache.
   __device__ __forceinline__ void PrefetchRest() const {
     const int64_t first = begin_ + kStepsAhead;
     if (first < end_ && LaneIndex() == 0) {
