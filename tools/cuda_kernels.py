@@ -261,17 +261,16 @@ def table(kernels: Iterable[Kernel]) -> str:
         "tensor": lambda k: k.tensor_cores,
         "instr": lambda k: k.instructions,
     }
-    lines = []
-    kernels = list(kernels)
-    width = max((len(kernel.name) for kernel in kernels), default=0)
-    group = None
+    rows: list[tuple[str, list[Any]]] = []
+    title = ""
     for kernel in kernels:
-        if group != (group := (kernel.file, kernel.architecture)):
-            title = f"{kernel.file} {kernel.architecture}"
-            lines.append(f"{title:{width}} " + " ".join(f"{name:>9}" for name in columns))
-        values = " ".join(f"{value(kernel):9}" for value in columns.values())
-        lines.append(f"{kernel.name:{width}} {values}")
-    return "\n".join(lines)
+        if title != (title := f"{kernel.file} {kernel.architecture}"):
+            rows.append((title, list(columns)))
+        rows.append((kernel.name, [value(kernel) for value in columns.values()]))
+    width = max((len(name) for name, _ in rows), default=0)
+    return "\n".join(
+        f"{name:{width}} " + " ".join(f"{value:>9}" for value in values) for name, values in rows
+    )
 
 
 def main() -> None:

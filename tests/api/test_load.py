@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 import motet
-from motet import LLM, CheckpointError, InvalidRequestError, ModelNotFoundError, OutOfMemoryError
+from motet import (
+    LLM,
+    CheckpointError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    OutOfMemoryError,
+    _core,
+)
 
 from .conftest import CONTEXT
 
@@ -18,7 +25,8 @@ def test_info(llm: LLM, tiny_checkpoint: Path) -> None:
     info = llm.info
     files = sum(path.stat().st_size for path in tiny_checkpoint.glob("*.safetensors"))
     assert info.name == tiny_checkpoint.name
-    assert (info.n_layers, info.max_context, info.device) == (2, CONTEXT, "cpu")
+    device = "cuda:0" if _core.cuda_devices() else "cpu"
+    assert (info.n_layers, info.max_context, info.device) == (2, CONTEXT, device)
     assert files * 0.9 < info.bytes < files
     assert info.n_params > info.bytes / 2  # most weights take 4 bits, the rest 16
     assert info.dtype == "mxfp4"

@@ -11,7 +11,7 @@ import pytest
 from motet import LLM, _core
 from motet.errors import InvalidRequestError
 from tests.conftest import MakeCheckpoint
-from tests.engine.conftest import open_engine, random_ids, run, tokens_of
+from tests.engine.conftest import CPU, open_engine, random_ids, run, tokens_of
 from tests.golden.bounds import CUDA_FROM_PLAIN, CUDA_FROM_ROUNDED
 from tests.golden.cases import SMALL_CASES, GoldenCase
 from tests.golden.files import load_golden
@@ -116,7 +116,7 @@ def test_samples_and_forks_copy_the_page_they_share(checkpoint: Path) -> None:
 
 def test_logits_are_close_to_the_cpu_s(checkpoint: Path) -> None:
     ids = random_ids(100, VOCAB)
-    cpu = open_engine(checkpoint).logits(ids)
+    cpu = open_engine(checkpoint, device=CPU).logits(ids)
     assert median_relative_l2(open_cuda(checkpoint).logits(ids), cpu) <= CUDA_FROM_PLAIN
 
 

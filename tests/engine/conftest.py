@@ -1,7 +1,12 @@
-"""Engines over small random checkpoints."""
+"""Engines over small random checkpoints.
+
+MOTET_TEST_DEVICE is where they run: -1, the default, for the CPU, or the index of a GPU. Tests of
+what a GPU does not have are skipped there.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +22,21 @@ from motet.weights import core_config, load_weights
 
 MakeEngine = Callable[..., _core.Engine]
 
+CPU = -1
+DEVICE = int(os.environ.get("MOTET_TEST_DEVICE", CPU))
+STEP_TOKENS = 256 if DEVICE == CPU else 2048  # that a step computes at most
+cpu_only = pytest.mark.skipif(DEVICE != CPU, reason="about the CPU alone")
+
 
 def open_engine(directory: Path, **options: Any) -> _core.Engine:
     config = load_config(directory)
+    if DEVICE != CPU and "device" not in options:
+        options["device"] = DEVICE
+        for name, only in (("precision", "exact"), ("kv_cache_dtype", "auto")):
+            if options.get(name, only) != only:
+                pytest.skip(f"a GPU has no {name}={options[name]!r}")
+        if config.head_dim % 16:
+            pytest.skip(f"a GPU has no head_dim={config.head_dim}")
     settings = {"max_context": 1024, "kv_cache_bytes": 1 << 28, "threads": 1, **options}
     return _core.Engine(
         core_config(config), load_weights(Checkpoint(directory), config), **settings
@@ -29,6 +46,8 @@ def open_engine(directory: Path, **options: Any) -> _core.Engine:
 @pytest.fixture
 def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Force one instruction set; parametrise indirectly with `_core.isas()`."""
+    if DEVICE != CPU:
+        pytest.skip("a GPU has no instruction sets to choose from")
     monkeypatch.setenv("MOTET_ISA", request.param)
     return str(request.param)
 

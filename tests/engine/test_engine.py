@@ -22,7 +22,14 @@ from motet.errors import (
 )
 from motet.weights import core_config
 from tests.conftest import MakeCheckpoint
-from tests.engine.conftest import open_engine, random_ids, run, tokens_of
+from tests.engine.conftest import (
+    STEP_TOKENS,
+    cpu_only,
+    open_engine,
+    random_ids,
+    run,
+    tokens_of,
+)
 from tests.reference.checkpoint_writer import CheckpointSpec
 
 VOCAB = 320
@@ -185,7 +192,7 @@ def test_sliding_layers_give_pages_back(tiny_checkpoint: Path) -> None:
     while not engine.idle:
         engine.step()
         most = max(most, engine.memory()["pages_in_use"])
-    full, sliding = math.ceil(1020 / 32), math.ceil((16 + 256) / 32) + 1
+    full, sliding = math.ceil(1020 / 32), math.ceil((16 + STEP_TOKENS) / 32) + 1
     assert full < most <= full + sliding
     assert engine.memory()["pages_in_use"] == 0
 
@@ -269,6 +276,7 @@ def test_an_engine_that_does_not_fit_says_what_would(tiny_checkpoint: Path) -> N
         open_engine(tiny_checkpoint, max_context=fits + 32, kv_cache_bytes=1 << 20)
 
 
+@cpu_only
 def test_unknown_instruction_set(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOTET_ISA", "sse9")
     with pytest.raises(InvalidRequestError, match="portable"):
@@ -290,6 +298,7 @@ def test_a_forked_child_is_told_that_the_engine_stayed_behind(tiny_checkpoint: P
     assert engine.logits([1, 2]).shape == (2, VOCAB)
 
 
+@cpu_only  # a GPU would be done before
 def test_ctrl_c_stops_a_long_step_and_the_engine_lives_on(
     make_checkpoint: MakeCheckpoint,
 ) -> None:

@@ -13,7 +13,14 @@ import pytest
 from motet import _core
 from motet.errors import InvalidRequestError
 from tests.conftest import MakeCheckpoint
-from tests.engine.conftest import open_engine, random_ids, run, tokens_of
+from tests.engine.conftest import (
+    STEP_TOKENS,
+    cpu_only,
+    open_engine,
+    random_ids,
+    run,
+    tokens_of,
+)
 from tests.reference.checkpoint_writer import CheckpointSpec
 
 VOCAB = 320
@@ -63,8 +70,9 @@ def test_what_a_fork_computes_again_is_bounded_when_pages_are_short(checkpoint: 
     """Of sliding layers' pages every fourth window is kept longer than the others."""
     first = random_ids(3000, VOCAB)
     page_bytes = 2 * PAGE * 2 * 32 * 2
+    pages = 128 + 32 + STEP_TOKENS // PAGE
     engine = open_engine(
-        checkpoint, max_context=4096, kv_cache_bytes=page_bytes * (128 + 32 + 8), max_batch=1
+        checkpoint, max_context=4096, kv_cache_bytes=page_bytes * pages, max_batch=1
     )
     ask(engine, first)
     for cut in (2900, 2500, 1800, 1100, 1000, 600):
@@ -184,11 +192,12 @@ def test_cancelling_one_sample_leaves_the_others(checkpoint: Path) -> None:
 
 def test_requests_that_run_out_of_pages_are_paused_not_failed(checkpoint: Path) -> None:
     page_bytes = 2 * PAGE * 2 * 32 * 2
+    full, sliding = 18, min(6 * 6 + STEP_TOKENS // PAGE, 6 * 512 // PAGE)
     engine = open_engine(
         checkpoint,
         max_context=512,
         max_batch=6,
-        kv_cache_bytes=page_bytes * (18 + 6 * 6 + 8),
+        kv_cache_bytes=page_bytes * (full + sliding),
         prefix_cache=False,
     )
     prompts = [random_ids(60 + i, VOCAB, seed=i) for i in range(10)]
@@ -329,6 +338,7 @@ def test_the_engine_thread_computes_and_ends(checkpoint: Path) -> None:
     assert engine.wait_events() == []
 
 
+@cpu_only  # a GPU would be done before
 def test_a_step_is_given_up_when_all_its_requests_are_cancelled(checkpoint: Path) -> None:
     engine = open_engine(checkpoint, max_context=8192, max_batch=2)
     ids = random_ids(20, VOCAB)
