@@ -17,7 +17,8 @@
 // everything else that is read here must be older (see launch.h).
 //
 // Slots of a page after a sequence's last position may hold anything, NaN too. Tokens with a
-// negative slot are not there: AttendTokens makes zeros of them.
+// negative slot are not there: AttendTokens makes zeros of them. Rows of tokens that neither is
+// given are left as they are.
 #pragma once
 
 #include <algorithm>

@@ -26,6 +26,7 @@ struct RunShared {
   static constexpr int kStride = kSharedStride<kDim>;
   uint16_t q[kRunRows<kDim> * kStride];
   uint16_t keys[kChunkKeys * kStride], values[kChunkKeys * kStride];
+  static_assert(sizeof(q) + sizeof(keys) + sizeof(values) <= 99 << 10);
 };
 
 template <int kDim>
