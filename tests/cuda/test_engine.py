@@ -150,8 +150,8 @@ def test_the_bundled_model_answers_as_on_the_cpu() -> None:
     texts = []
     for device in ("cuda", "cpu"):
         with LLM(device=device, max_context=256, max_batch=1, kv_cache_bytes=1 << 26) as llm:
-            question = [{"role": "user", "content": "What is 4821 + 383?"}]
-            answer = llm.chat(question, temperature=0, reasoning_effort="low", max_tokens=64)
+            question = [{"role": "user", "content": "What is 38 + 27?"}]
+            answer = llm.chat(question, temperature=0, reasoning_effort="low", max_tokens=60)
             texts.append((answer.text, answer.token_ids))
     assert texts[0] == texts[1]
-    assert "5204" in texts[0][0]
+    assert "65" in texts[0][0]

@@ -67,8 +67,8 @@ __global__ void __launch_bounds__(kTokenThreads) AttendTokensKernel(TokenKernelA
   if (page >= 0) {
     const int64_t offset = int64_t{page} * (args.kv_heads * kPageTokens * kDim);
     for (int i = lane * 64; i < kPageTokens * kDim; i += kWarpSize * 64) {
-      PrefetchToL2(keys + offset + i);
-      PrefetchToL2(values + offset + i);
+      PrefetchLineToL2(keys + offset + i);
+      PrefetchLineToL2(values + offset + i);
     }
   }
   WaitForInputs();
