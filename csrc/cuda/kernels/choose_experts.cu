@@ -10,8 +10,9 @@ namespace {
 constexpr int kChooseThreads = 256;
 constexpr int kOneBlockTokens = 128;  // up to so many, one block does it all
 
-// By one warp. Every choice is an expert, whatever the logits are.
-__device__ __forceinline__ void ChooseExperts(const ChooseExpertsArgs& a, int token) {
+// By one warp. Every choice is an expert, whatever the logits are. Also into `copy`, if not null.
+__device__ __forceinline__ void ChooseExperts(const ChooseExpertsArgs& a, int token,
+                                              int32_t* copy) {
   constexpr int kPerLane = kMaxExperts / kWarpSize;
   const GroupByExpertArgs& group = a.group;
   // Keys of the same order as (logit, lower index), 0 for what is taken.
@@ -47,6 +48,7 @@ __device__ __forceinline__ void ChooseExperts(const ChooseExpertsArgs& a, int to
     if (LaneIndex() == j) {
       mine = weight;
       a.experts[token * group.experts_per_token + j] = expert;
+      if (copy) copy[token * group.experts_per_token + j] = expert;
     }
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i) {
@@ -62,7 +64,7 @@ __global__ void __launch_bounds__(kChooseThreads) ChooseKernel(ChooseExpertsArgs
   WaitForInputs();
   LetNextStart();
   const int token = static_cast<int>(blockIdx.x) * (kChooseThreads / kWarpSize) + WarpIndex();
-  if (token < a.group.num_tokens) ChooseExperts(a, token);
+  if (token < a.group.num_tokens) ChooseExperts(a, token, nullptr);
 }
 
 __global__ void __launch_bounds__(kGroupThreads) GroupKernel(GroupPlan plan) {
@@ -75,11 +77,13 @@ __global__ void __launch_bounds__(kGroupThreads) GroupKernel(GroupPlan plan) {
 __global__ void __launch_bounds__(kGroupThreads)
     ChooseAndGroupKernel(ChooseExpertsArgs a, GroupPlan plan) {
   __shared__ GroupSpace space;
+  __shared__ int32_t experts[kOneBlockTokens * kMaxExpertsPerToken];  // nearer than a.experts
   WaitForInputs();
   LetNextStart();
   for (int token = WarpIndex(); token < plan.args.num_tokens; token += kGroupWarps) {
-    ChooseExperts(a, token);
+    ChooseExperts(a, token, experts);
   }
+  plan.args.experts = experts;
   __syncthreads();
   Group(plan, space);
 }

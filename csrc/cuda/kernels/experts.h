@@ -19,6 +19,10 @@ inline constexpr int kMaxExperts = 128;
 inline constexpr int kMaxExpertsPerToken = 4;
 inline constexpr int kMaxMoeTokens = 4096;
 
+constexpr bool SupportsExperts(int64_t experts, int64_t experts_per_token) {
+  return experts <= kMaxExperts && experts_per_token <= kMaxExpertsPerToken;
+}
+
 struct alignas(16) ExpertTile {
   int32_t expert;
   int32_t first;  // pair

@@ -11,9 +11,8 @@ namespace motet::cuda {
 // W1 alternate gate and up, and swiglu(g, u) = (u' + 1) g' sigmoid(1.702 g') of
 // g' = min(g, limit), u' = min(max(u, -limit), limit).
 struct MoeArgs {
-  int num_tokens;         // T, at most kMaxMoeTokens
-  int num_experts;        // at most kMaxExperts
-  int experts_per_token;  // at most kMaxExpertsPerToken
+  int num_tokens;                      // T, at most kMaxMoeTokens
+  int num_experts, experts_per_token;  // SupportsExperts()
   // Packed (mxfp4.cuh, or bf16 tiles), that of expert 0; the others follow it.
   WeightMatrix gate_up;          // [2 * intermediate, hidden]
   WeightMatrix down;             // [hidden, intermediate]

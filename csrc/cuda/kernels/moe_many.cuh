@@ -135,14 +135,17 @@ __device__ __forceinline__ void ManyTokens(const ExpertProduct& p, const Output&
   const bool has_rows = tile_row < p.TileRows();
   ManyProduct<Tile, kTokenTiles>(p, has_rows ? tile_row : p.TileRows() - 1);
   const ExpertTile work = p.tiles[blockIdx.y];  // again: cheaper than to keep it
-  const float unit = has_rows ? Tile::kUnit : 0.0f;
+  if (!has_rows) {
+    for (int n = 0; n < kTokenTiles; ++n) Total<Tile>(n) = make_float4(0, 0, 0, 0);
+  }
   const int row = tile_row * kTileRows + LaneIndex() / 4;
   const float bias = p.Bias(work.expert, row), bias_plus_8 = p.Bias(work.expert, row + 8);
   output.template StoreTile<kTokenTiles>(work, tile_row, [&](int n) {
     const float4 sums = Total<Tile>(n);
-    return make_float4(Add(Multiply(sums.x, unit), bias), Add(Multiply(sums.y, unit), bias),
-                       Add(Multiply(sums.z, unit), bias_plus_8),
-                       Add(Multiply(sums.w, unit), bias_plus_8));
+    return make_float4(Add(Multiply(sums.x, Tile::kUnit), bias),
+                       Add(Multiply(sums.y, Tile::kUnit), bias),
+                       Add(Multiply(sums.z, Tile::kUnit), bias_plus_8),
+                       Add(Multiply(sums.w, Tile::kUnit), bias_plus_8));
   });
 }
 

@@ -68,10 +68,10 @@ constexpr __host__ __device__ __forceinline__ uint32_t Mxfp4ScaleBits(uint32_t s
 
 // Where a weight is: its tile, and in it its word, pair and half, and its scale.
 struct Mxfp4Place {
-  int64_t tile;        // of the matrix
-  int word;            // of the tile, 4 bytes each
-  int pair, half;      // of the word
-  int lane_row_block;  // byte among the tile's scales
+  int64_t tile;    // of the matrix
+  int word;        // of the tile, 4 bytes each
+  int pair, half;  // of the word
+  int scale;       // byte among the tile's scales
 };
 
 constexpr __host__ __device__ Mxfp4Place PlaceOfMxfp4(int64_t columns, int64_t row,

@@ -72,7 +72,7 @@ void UnpackMxfp4(const uint8_t* packed, int64_t rows, int64_t columns, float* ou
       uint32_t word, a[4], scale;
       std::memcpy(&word, tile + 4 * place.word, 4);
       DecodeMxfp4Word(word, a);
-      scale = Mxfp4ScaleBits(tile[kMxfp4CodeBytes + place.lane_row_block], 0);
+      scale = Mxfp4ScaleBits(tile[kMxfp4CodeBytes + place.scale], 0);
       out[r * columns + c] = F16Value(static_cast<uint16_t>(a[place.pair] >> (16 * place.half))) *
                              kMxfp4CodeUnit * std::bit_cast<float>(scale);
     }

@@ -15,15 +15,14 @@ struct RouteArgs {
   const float* x;        // [T, hidden]
   const uint16_t* norm;  // [hidden] bf16
   float eps;
-  const uint16_t* router;       // [experts, hidden] bf16, row-major
+  const uint16_t* router;       // [experts, hidden] bf16, row-major, aligned to 16 bytes
   const uint16_t* router_bias;  // [experts] bf16
   int hidden;
-  int num_experts;        // at most kMaxExperts
-  int experts_per_token;  // at most kMaxExpertsPerToken
-  float* logits;          // [T, experts] scratch
-  Rows normed;            // [T, hidden]
-  int32_t* experts;       // [T, experts_per_token], by weight; ties: lower index first
-  float* weights;         // [T, experts_per_token]
+  int num_experts, experts_per_token;  // SupportsExperts()
+  float* logits;                       // [T, experts] scratch
+  Rows normed;                         // [T, hidden]
+  int32_t* experts;                    // [T, experts_per_token], by weight; ties: lower index first
+  float* weights;                      // [T, experts_per_token]
   ExpertLists lists;
 };
 void Route(const RouteArgs& args, Stream stream);
