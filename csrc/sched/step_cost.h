@@ -1,6 +1,7 @@
 // What a step costs by how much it computes, learned from the steps that ran.
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 namespace motet {
@@ -18,6 +19,19 @@ class StepCost {
   double variance_ = 0, covariance_ = 0;          // weighted means
 };
 
+// How much longer than predicted 99 of 100 steps take at most.
+class Overrun {
+ public:
+  Overrun();
+  void Observe(double predicted, double seconds);
+  double Factor() const;
+
+ private:
+  static constexpr int kSteps = 256;
+  std::array<double, kSteps> factors_;  // of the last steps
+  int next_ = 0;
+};
+
 // How many prompt tokens a step may compute so that running streams get their next token within a
 // target time.
 class PromptBudget {
@@ -33,6 +47,7 @@ class PromptBudget {
   double target_;
   int64_t most_;
   double seconds_per_token_ = 0;  // of prompts beside decoding; 0: not known yet
+  Overrun overrun_;
 };
 
 }  // namespace motet

@@ -124,5 +124,43 @@ def test_prompts_fill_the_time_that_streams_leave(seconds: Seconds) -> None:
     assert np.mean(times[10:]) > 0.75 * target
 
 
+def gaps(noise: Sequence[float]) -> tuple[list[float], list[int]]:
+    """Times of steps beside two streams, of a target of 1, and their prompt tokens, when the
+    machine takes `noise` times as long as it should."""
+    decode_cost = StepCost()
+    for _ in range(20):
+        decode_cost.observe(2, 0.3)
+    budget = PromptBudget(1.0, 1000)
+    times, tokens = [], []
+    for factor in noise:
+        tokens.append(budget.tokens(2, decode_cost))
+        times.append((0.3 + 0.002 * tokens[-1]) * factor)
+        budget.observe(2, tokens[-1], times[-1], decode_cost)
+    return times, tokens
+
+
+@pytest.mark.parametrize("spread", [0.02, 0.1, 0.2])
+def test_the_margin_follows_the_spread_of_step_times(spread: float) -> None:
+    noise = np.exp(np.random.default_rng(2).normal(0, spread, 4000))
+    times, tokens = gaps(noise.tolist())
+    assert np.mean(np.array(times[:500]) > 1) < 0.03  # what is thought before may be wrong
+    assert np.mean(np.array(times[500:]) > 1) <= 0.01
+    # As many tokens as could be known to fit in 99 of 100 steps, nearly.
+    ideal = (1 / np.exp(2.326 * spread) - 0.3) / 0.002
+    assert np.mean(tokens[500:]) > 0.8 * ideal
+
+
+def test_one_step_that_was_held_up_leaves_the_margin() -> None:
+    noise = [1.0] * 700
+    noise[300] = 5.0
+    _, tokens = gaps(noise)
+    assert tokens[299] >= 0.95 * 350  # nothing is wasted on a machine that keeps time
+    assert tokens[330] >= 0.95 * tokens[299]
+    noise[340] = 1.5  # more than one is its habit
+    times, tokens = gaps(noise)
+    assert max(times[341:540]) < 1 / 1.4
+    assert tokens[699] >= 0.95 * 350  # till it is long ago
+
+
 def test_without_a_target_prompts_take_whole_steps() -> None:
     assert PromptBudget(0, 256).tokens(5, StepCost()) == 256

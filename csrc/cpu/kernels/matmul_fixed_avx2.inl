@@ -4,7 +4,7 @@
 //
 // Sixteen rows make a tile, which is decoded once and multiplied by all tokens: a register for each
 // word of columns, see fixed_avx2.h, whose lane r holds row r's weights next to each other, as the
-// dot instructions take them; x's word is broadcast. For one token or two see
+// dot instructions take them; x's word is broadcast. For fewer than four tokens see
 // matmul_fixed_few_avx2.inl.
 
 namespace motet {
@@ -54,6 +54,10 @@ inline void TransposeScales(const uint64_t* rows, __m256* out) {
     const __m256i bits = _mm256_slli_epi32(_mm256_cvtepu8_epi32(bytes), 23);
     out[i] = _mm256_castsi256_ps(_mm256_max_epi32(bits, smallest));
   }
+}
+
+inline void PrefetchLines(const uint8_t* at, int lines) {
+  for (int i = 0; i < lines; ++i) __builtin_prefetch(at + 64 * i, 0, 2);
 }
 
 // Eight rows of the weights; those past the end are zeros.
@@ -109,11 +113,11 @@ class RowGroup {
 
   // Eight short runs of bytes, which hardware prefetchers do not follow: the rows `groups` on,
   // which lie behind these, are asked for in order instead, a part for each block.
+  const uint8_t* Behind(int groups, int64_t block) const {
+    return data_ + kLanes * (groups * stride_ + block * kBlockBytes);
+  }
   void Prefetch(int groups, int64_t block, int blocks) const {
-    const uint8_t* next = data_ + kLanes * (groups * stride_ + block * kBlockBytes);
-    for (int i = 0; i < blocks * kLanes * kBlockBytes; i += 64) {
-      __builtin_prefetch(next + i, 0, 2);
-    }
+    PrefetchLines(Behind(groups, block), blocks * kLanes * kBlockBytes / 64);
   }
 
   // out[b] = scales of block first + b; those past the end are some finite number.
@@ -186,22 +190,47 @@ void StoreLanes(const FixedMatmulArgs& a, int64_t row0, int token, __m256 sum) {
 template <class Integer>
 using TileWords = __m256i[kWords<Integer>][kTileGroups];  // of a block
 
+// Of bf16 a tile is 8 KiB: asked for all at once, while the one before is decoded, decoding would
+// wait for it. So products ask for their part.
+template <WeightFormat Format>
+constexpr bool kPrefetchBesideProducts = Format == WeightFormat::kBf16;
+
+// The next tile's lines, for each block that is decoded or multiplied.
+struct LinesAhead {
+  const uint8_t* at;
+  int each;
+  void Prefetch() {
+    PrefetchLines(at, each);
+    at += 64 * each;
+  }
+};
+
 // The decoded tile; int8 weights lie as one already.
 template <WeightFormat Format, class Integer>
 class FixedTile {
  public:
-  // n blocks of a tile's rows.
-  void Load(const FixedMatmulArgs& a, int64_t row0, int64_t block0, int n) {
+  // n blocks of a tile's rows, which will be multiplied `shares` times.
+  LinesAhead Load(const FixedMatmulArgs& a, int64_t row0, int64_t block0, int n, int shares) {
+    using Rows = RowGroup<Format, Integer>;
+    constexpr int kLines = kTileGroups * kLanes * Rows::kBlockBytes / 64;  // of a block
+    const int parts = kTileGroups + shares;
+    LinesAhead ahead = {Rows(a, row0).Behind(kTileGroups, kTileGroups * block0),
+                        (kLines + parts - 1) / parts};
     for (int g = 0; g < kTileGroups; ++g) {
       // A group past the end repeats the last row: nothing of it is written out.
       const int64_t row = row0 + g * kLanes;
-      const RowGroup<Format, Integer> w(a, row < a.row_end ? row : a.row_end - 1);
+      const Rows w(a, row < a.row_end ? row : a.row_end - 1);
       w.LoadScales(block0, scales_[g]);
       for (int b = 0; b < n; ++b) {
-        w.Prefetch(kTileGroups, block0 + b, 1);
+        if constexpr (kPrefetchBesideProducts<Format>) {
+          ahead.Prefetch();
+        } else {
+          w.Prefetch(kTileGroups, block0 + b, 1);
+        }
         w.Decode(block0 + b, scales_[g][b], [&](int p, __m256i word) { decoded_[b][p][g] = word; });
       }
     }
+    return ahead;
   }
   const TileWords<Integer>& words(int b) const { return decoded_[b]; }
   __m256 scale(int b, int g) const { return scales_[g][b]; }
@@ -216,10 +245,11 @@ class FixedTile<WeightFormat::kInt8, int8_t> {
  public:
   static_assert(kInt8Rows == kTileGroups * kLanes);
 
-  void Load(const FixedMatmulArgs& a, int64_t row0, int64_t block0, int) {
+  LinesAhead Load(const FixedMatmulArgs& a, int64_t row0, int64_t block0, int, int) {
     const int64_t at = row0 / kInt8Rows * a.weight.ScaleCols() + block0;
     words_ = reinterpret_cast<const TileWords<int8_t>*>(a.weight.data + at * kInt8BlockBytes);
     scales_ = reinterpret_cast<const uint16_t*>(a.weight.scales) + at * kInt8Rows;
+    return {};
   }
   const TileWords<int8_t>& words(int b) const { return words_[b]; }
   __m256 scale(int b, int g) const { return LoadBf16(scales_ + b * kInt8Rows + g * kLanes); }
@@ -232,9 +262,10 @@ class FixedTile<WeightFormat::kInt8, int8_t> {
 // sums[t][g] += n blocks of the tile times those of `Tokens` tokens.
 template <WeightFormat Format, class Integer, int Tokens>
 void MultiplyTile(const FixedTile<Format, Integer>& tile, int n, const XRow<Integer>* x,
-                  __m256 (*sums)[kTileGroups]) {
+                  __m256 (*sums)[kTileGroups], LinesAhead& ahead) {
   using Sums = Products<Format, Integer>;
   for (int b = 0; b < n; ++b) {
+    if constexpr (kPrefetchBesideProducts<Format>) ahead.Prefetch();
     const TileWords<Integer>& words = tile.words(b);
     __m256i products[Tokens][kTileGroups];
     for (int t = 0; t < Tokens; ++t) {
@@ -279,12 +310,12 @@ void FixedTiles(const FixedMatmulArgs& a, int64_t row0, int first_token, int tok
   for (int t = 0; t < tokens; ++t) sums[t][0] = sums[t][1] = _mm256_setzero_ps();
   for (int64_t block0 = 0; block0 < blocks; block0 += kTileBlocks) {
     const int n = static_cast<int>(blocks - block0 < kTileBlocks ? blocks - block0 : kTileBlocks);
-    tile.Load(a, row0, block0, n);
+    LinesAhead ahead = tile.Load(a, row0, block0, n, shares);
     for (int i = 0, t = 0; i < shares; ++i) {
       const int count = share + (i < larger_shares);
       XRow<Integer> x[kTokensAtOnce];
       for (int j = 0; j < count; ++j) x[j] = RowOf<Integer>(a, first_token + t + j, block0);
-      kMultiply[count](tile, n, x, sums + t);
+      kMultiply[count](tile, n, x, sums + t, ahead);
       t += count;
     }
   }

@@ -1,11 +1,11 @@
-// The products of one or two tokens with AVX2, where bringing many rows' weights side by side
+// The products of one to three tokens with AVX2, where bringing many rows' weights side by side
 // would cost more than the products: each row is multiplied as it lies by x's words in the same
 // order, and only sums change sides.
 
 namespace motet {
 namespace {
 
-constexpr int kFewTokens = 2;
+constexpr int kFewTokens = 3;
 
 // Pairs of partial sums of two rows.
 inline __m256i AddPairs(__m256i a, __m256i b) {
@@ -105,6 +105,8 @@ void FewTokens(const FixedMatmulArgs& a, int64_t row0) {
             const auto* of_x =
                 reinterpret_cast<const __m256i*>(x[t].integers + block * kFixedBlockSize);
             rows[t][r] = DotOfWords<Integer, kRegisters>(words, of_x);
+            // Row by row: compilers would decode several first, and run out of registers.
+            asm("" : "+x"(rows[t][r]));
           }
         }
         for (int t = 0; t < Tokens; ++t) pair[t][p] = AddPairs(rows[t][0], rows[t][1]);
@@ -128,10 +130,11 @@ void FewTokens(const FixedMatmulArgs& a, int64_t row0) {
 
 template <WeightFormat Format, class Integer>
 void MatmulFew(const FixedMatmulArgs& a) {
-  static_assert(kFewTokens == 2);
+  static_assert(kFewTokens == 3);
   for (int64_t row = a.row_begin; row < a.row_end; row += kLanes) {
     if (a.tokens == 1) FewTokens<Format, Integer, 1>(a, row);
     if (a.tokens == 2) FewTokens<Format, Integer, 2>(a, row);
+    if (a.tokens == 3) FewTokens<Format, Integer, 3>(a, row);
   }
 }
 
