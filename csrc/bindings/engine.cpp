@@ -343,6 +343,8 @@ void BindEngine(py::module_& m) {
         return devices;
       },
       "Properties of each GPU; none where the core was built without CUDA or finds no driver.");
+  m.def("cuda_driver", &cuda::DriverVersion,
+        "The newest CUDA that the driver knows, 1000 * major + 10 * minor; 0 without a driver.");
   m.def(
       "cuda_problem",
       [] {

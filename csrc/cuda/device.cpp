@@ -5,6 +5,11 @@
 
 namespace motet::cuda {
 
+int DriverVersion() {
+  int version = 0;
+  return cudaDriverGetVersion(&version) == cudaSuccess ? version : 0;
+}
+
 std::vector<DeviceProperties> Devices(std::string* problem) {
   int count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);

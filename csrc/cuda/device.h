@@ -15,6 +15,9 @@ struct DeviceProperties {
   int64_t l2_bytes;
 };
 
+// The newest CUDA that the driver knows, 1000 * major + 10 * minor; 0 without a driver.
+int DriverVersion();
+
 // None where there is no driver, or one too old: then `problem` says so.
 std::vector<DeviceProperties> Devices(std::string* problem = nullptr);
 

@@ -189,6 +189,7 @@ def kv_cache_bytes(
     device: int = -1,
 ) -> int: ...
 def cuda_devices() -> list[dict[str, Any]]: ...
+def cuda_driver() -> int: ...  # 1000 * major + 10 * minor; 0 without a driver
 def cuda_problem() -> str: ...  # why there are no devices; "" where there are
 def cuda_memory(
     config: ModelConfig, device: int, max_context: int, max_batch: int

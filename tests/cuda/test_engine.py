@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from motet import LLM, _core
-from motet.errors import InvalidRequestError
+from motet.errors import InvalidRequestError, OutOfMemoryError
 from tests.conftest import MakeCheckpoint
 from tests.engine.conftest import CPU, open_engine, random_ids, run, tokens_of
 from tests.golden.bounds import CUDA_FROM_PLAIN, CUDA_FROM_ROUNDED
@@ -155,3 +155,10 @@ def test_the_bundled_model_answers_as_on_the_cpu() -> None:
             texts.append((answer.text, answer.token_ids))
     assert texts[0] == texts[1]
     assert "65" in texts[0][0]
+
+
+def test_too_little_memory_says_what_would_do_and_the_cpu_goes_on() -> None:
+    with pytest.raises(OutOfMemoryError, match=r"gpu_memory=\d+ would do"):
+        LLM(device="cuda", gpu_memory=4 << 20)
+    with LLM(device="cpu", max_context=64) as llm:
+        assert llm.generate("1", max_tokens=1).token_ids

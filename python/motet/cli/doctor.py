@@ -60,14 +60,16 @@ def _core_facts() -> Iterator[tuple[str, str, str]]:
     chosen = os.environ.get("MOTET_ISA") or isas[0]
     wrong = "" if chosen in isas else "MOTET_ISA names kernels that this CPU can't run"
     yield "kernels", f"{chosen} (can run: {', '.join(isas)})", wrong
+    version = _core.cuda_driver()
+    driver = f"driver for CUDA {version // 1000}.{version % 1000 // 10}"
     gpus = _core.cuda_devices()
     for index, card in enumerate(gpus):
         major, minor = card["compute_capability"]
         old = "" if major >= 8 else "motet needs compute capability 8.0"
-        name = f"{card['name']}, {terminal.size(card['memory'])}, sm_{major}{minor}"
+        name = f"{card['name']}, {terminal.size(card['memory'])}, sm_{major}{minor}, {driver}"
         yield f"cuda:{index}", name, old
     if not gpus:
-        yield "cuda", _core.cuda_problem(), ""
+        yield "cuda", _core.cuda_problem() + (f" ({driver})" if version else ""), ""
 
 
 def _version(package: str) -> str:
