@@ -19,20 +19,22 @@
 namespace motet {
 
 const KernelTable* NeonKernels() {
-  static constexpr KernelTable kTable = {"neon",
-                                         Matmul,
-                                         MatmulFixed,
-                                         QuantizeFixed,
-                                         MatmulInt8,
-                                         QuantizeInt8,
-                                         RmsNorm,
-                                         Rope,
-                                         Swiglu,
-                                         Attention<uint16_t>,
-                                         Attention<float>,
-                                         Attention<int8_t>,
-                                         PeakDots<int16_t>,
-                                         PeakDots<int8_t>};
+  static constexpr KernelTable kTable = {
+      .name = "neon",
+      .matmul = Matmul,
+      .matmul_fixed = MatmulFixed,
+      .quantize_fixed = QuantizeFixed,
+      .matmul_int8 = MatmulInt8,
+      .quantize_int8 = QuantizeInt8,
+      .rms_norm = RmsNorm,
+      .rope = Rope,
+      .swiglu = Swiglu,
+      .attention_f16 = Attention<uint16_t>,
+      .attention_f32 = Attention<float>,
+      .attention_int8 = Attention<int8_t>,
+      .peak_fixed_dots = PeakDots<int16_t>,
+      .peak_int8_dots = PeakDots<int8_t>,
+  };
   return &kTable;
 }
 

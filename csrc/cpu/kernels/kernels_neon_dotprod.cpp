@@ -22,13 +22,22 @@
 namespace motet {
 
 const KernelTable* NeonDotprodKernels() {
-  static constexpr KernelTable kTable = {"neon_dotprod",   Matmul,
-                                         MatmulFixedDot,   QuantizeFixedSplit,
-                                         MatmulInt8Dot,    QuantizeInt8,
-                                         RmsNorm,          Rope,
-                                         Swiglu,           Attention<uint16_t>,
-                                         Attention<float>, Attention<int8_t>,
-                                         PeakSplitDots,    PeakDots<int8_t>};
+  static constexpr KernelTable kTable = {
+      .name = "neon_dotprod",
+      .matmul = Matmul,
+      .matmul_fixed = MatmulFixedDot,
+      .quantize_fixed = QuantizeFixedSplit,
+      .matmul_int8 = MatmulInt8Dot,
+      .quantize_int8 = QuantizeInt8,
+      .rms_norm = RmsNorm,
+      .rope = Rope,
+      .swiglu = Swiglu,
+      .attention_f16 = Attention<uint16_t>,
+      .attention_f32 = Attention<float>,
+      .attention_int8 = Attention<int8_t>,
+      .peak_fixed_dots = PeakSplitDots,
+      .peak_int8_dots = PeakDots<int8_t>,
+  };
   return &kTable;
 }
 
