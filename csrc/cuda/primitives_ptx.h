@@ -123,6 +123,19 @@ __device__ __forceinline__ void PrefetchToL2(const void* p, int64_t bytes) {
 #endif
 }
 
+// Past the first-level cache, which may have what was there before: for what other blocks of the
+// kernel wrote, or another kernel, read before WaitForInputs(). That is allowed where the writer
+// has ended: all kernels call LetNextStart() after WaitForInputs(), so when one starts, all but the
+// one before it have.
+template <class T>
+__device__ __forceinline__ T LoadFresh(const T* p) {
+  return __ldcg(p);
+}
+// The 128 bytes that hold p start on their way to the second-level cache.
+__device__ __forceinline__ void PrefetchLineToL2(const void* p) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
+}
+
 // Two 16-bit floats in a word, the first in the low half; round to nearest, ties to even.
 __device__ __forceinline__ uint32_t PackF16(float low, float high) {
   const __half2 pair = __floats2half2_rn(low, high);
@@ -156,12 +169,6 @@ __device__ __forceinline__ uint64_t MultiplyHigh(uint64_t a, uint64_t b) {
 }
 __device__ __forceinline__ int BitWidth(uint64_t x) {
   return 64 - __clzll(static_cast<long long>(x));
-}
-
-// What other blocks of the same kernel wrote: past the first-level cache, which may be stale.
-template <class T>
-__device__ __forceinline__ T LoadFresh(const T* p) {
-  return __ldcg(p);
 }
 
 __device__ __forceinline__ int CountBits(uint32_t bits) { return __popc(bits); }

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from motet import _core
+from motet import LLM, _core
 from motet.errors import InvalidRequestError
 from tests.conftest import MakeCheckpoint
 from tests.engine.conftest import CPU, open_engine, random_ids, run, tokens_of
@@ -144,3 +144,14 @@ def test_made_up_weights(checkpoint: Path) -> None:
     assert logits.std(axis=1).min() > 0.01
     again = _core.Engine(config, None, device=0, **settings)
     assert np.array_equal(again.logits(random_ids(30, VOCAB)), logits)
+
+
+def test_the_bundled_model_answers_as_on_the_cpu() -> None:
+    texts = []
+    for device in ("cuda", "cpu"):
+        with LLM(device=device, max_context=256, max_batch=1, kv_cache_bytes=1 << 26) as llm:
+            question = [{"role": "user", "content": "What is 38 + 27?"}]
+            answer = llm.chat(question, temperature=0, reasoning_effort="low", max_tokens=60)
+            texts.append((answer.text, answer.token_ids))
+    assert texts[0] == texts[1]
+    assert "65" in texts[0][0]

@@ -13,7 +13,7 @@ from tests.cuda.numbers import bf16, from_bf16, from_f16, relative_error
 
 Array = npt.NDArray[Any]
 LIMIT = 2.5
-TOKENS = (1, 2, 7, 8, 9, 17, 33, 70)
+TOKENS = (1, 2, 7, 8, 9, 17, 32, 33, 70)
 
 
 @dataclasses.dataclass
@@ -32,6 +32,10 @@ class Experts:
         return int(self.down.shape[0])
 
 
+def biases(random: np.random.Generator, experts: int, rows: int) -> Array:
+    return bf16(random.normal(size=(experts, rows)))
+
+
 def mxfp4_experts(experts: int, hidden: int, intermediate: int) -> Experts:
     random = np.random.default_rng(hidden + intermediate)
 
@@ -43,14 +47,21 @@ def mxfp4_experts(experts: int, hidden: int, intermediate: int) -> Experts:
 
     gate_up, packed_gate_up = matrices(2 * intermediate, hidden)
     down, packed_down = matrices(hidden, intermediate)
-    return Experts(
-        gate_up,
-        bf16(random.normal(size=(experts, 2 * intermediate))),
-        down,
-        bf16(random.normal(size=(experts, hidden))),
-        packed_gate_up,
-        packed_down,
-    )
+    b1, b2 = biases(random, experts, 2 * intermediate), biases(random, experts, hidden)
+    return Experts(gate_up, b1, down, b2, packed_gate_up, packed_down)
+
+
+def bf16_experts(experts: int, hidden: int, intermediate: int) -> Experts:
+    random = np.random.default_rng(hidden + intermediate)
+
+    def matrices(rows: int, columns: int) -> tuple[Array, Array]:
+        bits = bf16(random.normal(size=(experts, rows, columns)) / 8)
+        return from_bf16(bits), np.stack([_core.cuda_ops.pack_bf16(w) for w in bits])
+
+    gate_up, packed_gate_up = matrices(2 * intermediate, hidden)
+    down, packed_down = matrices(hidden, intermediate)
+    b1, b2 = biases(random, experts, 2 * intermediate), biases(random, experts, hidden)
+    return Experts(gate_up, b1, down, b2, packed_gate_up, packed_down)
 
 
 @dataclasses.dataclass
@@ -68,8 +79,9 @@ class Step:
         )
 
 
-def make_step(tokens: int, hidden: int, experts: int, k: int, split: bool) -> Step:
+def make_step(tokens: int, w: Experts, k: int, split: bool, popularity: float = 1) -> Step:
     random = np.random.default_rng(tokens)
+    hidden = w.down.shape[1]
     stride = (hidden + 63) // 64 * 64
     normed = np.zeros((2 if split else 1, tokens, stride), np.uint16)
     values = random.normal(size=(tokens, hidden)).astype(np.float32)
@@ -79,12 +91,16 @@ def make_step(tokens: int, hidden: int, experts: int, k: int, split: bool) -> St
     else:
         normed[0, :, :hidden] = values.astype(np.float16).view(np.uint16)
     # Popular experts have many tokens, others few or none.
-    scores = random.normal(size=(tokens, experts)) + random.normal(size=experts)
+    scores = random.normal(size=(tokens, w.size)) + popularity * random.normal(size=w.size)
     weights = random.random(size=(tokens, k)).astype(np.float32)
     slots = np.arange(tokens, dtype=np.int32)
     slots[3::5] = -1
     x = random.normal(size=(tokens, hidden)).astype(np.float32)
     chosen = np.argsort(-scores, axis=1)[:, :k].astype(np.int32)
+    # Nothing of a token that is not there may be used.
+    normed[:, slots < 0] = 0x7FFF
+    weights[slots < 0] = np.nan
+    chosen[slots < 0] = -(2**20)
     return Step(x, normed, chosen, weights, slots)
 
 
@@ -105,7 +121,7 @@ def run(step: Step, w: Experts) -> Array:
     )
 
 
-def reference(step: Step, w: Experts, round_activations: bool) -> Array:
+def reference(step: Step, w: Experts, round_activations: bool = False) -> Array:
     """In float64; activations rounded to f16 as rows of that format are, or not."""
     hidden = step.x.shape[1]
     if len(step.normed) == 2:
@@ -124,6 +140,17 @@ def reference(step: Step, w: Experts, round_activations: bool) -> Array:
     return out
 
 
+def check(step: Step, w: Experts, exact_error: float, rounded_error: float | None) -> None:
+    found = run(step, w)
+    there = step.slots >= 0
+    assert (found[~there] == step.x[~there]).all()
+    added = (found.astype(np.float64) - step.x)[there]
+    assert relative_error(added, (reference(step, w) - step.x)[there]) < exact_error
+    if rounded_error is not None:
+        rounded = reference(step, w, round_activations=True)
+        assert relative_error(added, (rounded - step.x)[there]) < rounded_error
+
+
 @pytest.fixture(scope="module")
 def experts() -> Experts:
     return mxfp4_experts(9, 96, 160)
@@ -132,20 +159,74 @@ def experts() -> Experts:
 @pytest.mark.parametrize("k", [1, 4])
 @pytest.mark.parametrize("tokens", TOKENS)
 def test_mxfp4(experts: Experts, tokens: int, k: int) -> None:
-    step = make_step(tokens, 96, experts.size, k, split=False)
-    found = run(step, experts)
-    there = step.slots >= 0
-    assert (found[~there] == step.x[~there]).all()
-    added = found.astype(np.float64) - step.x
-    exact = reference(step, experts, round_activations=False) - step.x
-    rounded = reference(step, experts, round_activations=True) - step.x
-    assert relative_error(added[there], exact[there]) < 1e-3
-    assert relative_error(added[there], rounded[there]) < 1e-4
+    check(make_step(tokens, experts, k, split=False), experts, 1e-3, 1e-4)
 
 
 @pytest.mark.parametrize("tokens", TOKENS)
 def test_a_token_alone_has_the_same_bits(experts: Experts, tokens: int) -> None:
-    step = make_step(tokens, 96, experts.size, 4, split=False)
+    step = make_step(tokens, experts, 4, split=False)
     together = run(step, experts)
     for t in {0, tokens // 2, tokens - 1}:
         assert (run(step.only(t), experts)[0] == together[t]).all()
+
+
+@pytest.mark.parametrize(("hidden", "intermediate"), [(33, 75), (64, 64), (150, 31), (200, 136)])
+@pytest.mark.parametrize("tokens", [1, 9, 33, 70])
+def test_bf16(hidden: int, intermediate: int, tokens: int) -> None:
+    w = bf16_experts(5, hidden, intermediate)
+    step = make_step(tokens, w, 3, split=True)
+    check(step, w, 2e-5, None)
+    assert (run(step.only(tokens - 1), w)[0] == run(step, w)[tokens - 1]).all()
+
+
+@pytest.mark.parametrize("tokens", [2, 40])
+@pytest.mark.parametrize(("hidden", "intermediate"), [(32, 3200), (3328, 32), (416, 544)])
+def test_long_segments(hidden: int, intermediate: int, tokens: int) -> None:
+    # More columns than a lane keeps in registers, and segments of unlike lengths.
+    w = mxfp4_experts(2, hidden, intermediate)
+    step = make_step(tokens, w, 1, split=False)
+    check(step, w, 1e-3, 2e-4)
+    assert (run(step.only(tokens - 1), w)[0] == run(step, w)[tokens - 1]).all()
+
+
+@pytest.mark.parametrize("tokens", [32, 65, 150])
+def test_popular_experts(tokens: int) -> None:
+    # Most tokens go to the same experts: several tiles of tokens each.
+    w = mxfp4_experts(6, 32, 64)
+    step = make_step(tokens, w, 2, split=False, popularity=10)
+    counts = np.bincount(step.experts[step.slots >= 0].ravel())
+    assert counts.max() > 0.7 * tokens
+    check(step, w, 1e-3, 1e-4)
+
+
+def test_one_expert_of_each_token() -> None:
+    w = mxfp4_experts(1, 64, 32)
+    check(make_step(5, w, 1, split=False), w, 1e-3, 1e-4)
+
+
+def test_products_have_exact_weights() -> None:
+    """A product with a power of two is exact, whatever the scale, and has nothing of others."""
+    scales = np.arange(0, 240, dtype=np.uint8).reshape(1, 240, 1)
+    codes = np.arange(16, dtype=np.uint8)
+    blocks = np.broadcast_to(codes | codes[::-1] << 4, (1, 240, 1, 16))
+    weights = dequantise(blocks, scales)[0]
+    # Gate 16 and up 0 for activation `column`, that is 16, since its sigmoid rounds to 1.
+    for tokens in (1, 33):
+        for column in (0, 5, 31):
+            bias = np.zeros((1, 64), np.uint16)
+            bias[0, 2 * column] = bf16(16)
+            found = _core.cuda_ops.moe(
+                np.zeros((tokens, 240), np.float32),
+                np.zeros((1, tokens, 256), np.uint16),
+                np.zeros((tokens, 1), np.int32),
+                np.ones((tokens, 1), np.float32),
+                np.zeros(tokens, np.int32),
+                _core.cuda_ops.pack_mxfp4(
+                    np.zeros((1, 64, 8, 16), np.uint8), np.zeros((1, 64, 8), np.uint8)
+                ),
+                bias,
+                _core.cuda_ops.pack_mxfp4(blocks, scales),
+                np.zeros((1, 240), np.uint16),
+                16.0,
+            )
+            assert (found == 16 * weights[:, column]).all()

@@ -42,21 +42,21 @@ def check_lists(found: dict[str, Array], experts: Array, slots: Array) -> None:
     for e in sorted({e for e, _, _ in there}):
         first = next(i for i, pair in enumerate(there) if pair[0] == e)
         count = sum(pair[0] == e for pair in there)
-        expected += [
-            (e, first + i, min(largest, count - i), 0) for i in range(0, count, largest)
-        ]
+        expected += [(e, first + i, min(largest, count - i), 0) for i in range(0, count, largest)]
     assert [tuple(tile) for tile in found["tiles"][used].tolist()] == expected
     assert (found["tiles"][~used] == 0).all()
 
 
+SHAPES = [
+    *((tokens, *shape) for tokens in TOKENS for shape in ((96, 32, 4), (333, 5, 2), (64, 1, 1))),
+    *((tokens, 3136, 128, 4) for tokens in (2, 17)),
+    (17, 6500, 3, 2),  # too many columns for four tokens a block
+]
+
+
 @pytest.mark.parametrize("split", [False, True])
-@pytest.mark.parametrize(
-    ("hidden", "experts", "k"), [(96, 32, 4), (333, 5, 2), (3136, 128, 4), (64, 1, 1)]
-)
-@pytest.mark.parametrize("tokens", TOKENS)
+@pytest.mark.parametrize(("tokens", "hidden", "experts", "k"), SHAPES)
 def test_route(tokens: int, hidden: int, experts: int, k: int, split: bool) -> None:
-    if hidden > 1000 and tokens not in (2, 17):
-        pytest.skip("slow")
     x, norm, router, bias, slots = inputs(tokens, hidden, experts)
     found = _core.cuda_ops.route(x, norm, router, bias, slots, k, 1e-5, split)
 

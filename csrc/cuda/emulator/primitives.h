@@ -158,6 +158,14 @@ inline char* SharedMemory() { return emulator::SharedBytes(); }
 inline uint4 LoadOnce(const uint4* p) { return *p; }
 inline void PrefetchToL2(const void* p, int64_t bytes) { emulator::Touch(p, bytes); }
 
+template <class T>
+T LoadFresh(const T* p) {
+  return *p;
+}
+
+// Memory that is not there shall be seen.
+inline void PrefetchLineToL2(const void* p) { *static_cast<const volatile char*>(p); }
+
 inline uint32_t PackF16(float low, float high) {
   return FloatToF16Inf(low) | uint32_t{FloatToF16Inf(high)} << 16;
 }
@@ -193,11 +201,6 @@ inline uint64_t MultiplyHigh(uint64_t a, uint64_t b) {
   return static_cast<uint64_t>(static_cast<unsigned __int128>(a) * b >> 64);
 }
 inline int BitWidth(uint64_t x) { return static_cast<int>(std::bit_width(x)); }
-
-template <class T>
-T LoadFresh(const T* p) {
-  return *p;
-}
 
 inline int CountBits(uint32_t bits) { return std::popcount(bits); }
 inline float Add(float a, float b) { return a + b; }

@@ -44,6 +44,7 @@ float ScoreScale(int head_dim) {
 }  // namespace
 
 void AttendTokens(const AttentionArgs& args, const AttendTokensArgs& tokens, Stream stream) {
+  if (tokens.count == 0) return;
   const int64_t token_bytes = AttentionScratchBytes(args.heads, args.head_dim, tokens.num_chunks);
   const int64_t at_once = std::min<int64_t>(tokens.scratch_bytes / token_bytes, 65535);
   if (at_once == 0) throw std::invalid_argument("attention's scratch is too small for a token");

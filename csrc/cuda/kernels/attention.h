@@ -13,8 +13,12 @@
 // few tokens have long contexts. AttendRuns gives a run of tokens of one sequence a block, which
 // merges as it goes and reads keys and values once for all of them: for prompts.
 //
+// The kernel that goes before may write the query, and keys and values of the step's tokens;
+// everything else that is read here must be older (see launch.h).
+//
 // Slots of a page after a sequence's last position may hold anything, NaN too. Tokens with a
-// negative slot are not there: AttendTokens makes zeros of them.
+// negative slot are not there: AttendTokens makes zeros of them. Rows of tokens that neither is
+// given are left as they are.
 #pragma once
 
 #include <algorithm>

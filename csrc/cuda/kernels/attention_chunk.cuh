@@ -23,34 +23,42 @@ __device__ __forceinline__ KeyRange VisibleKeys(int position, int64_t window) {
   return {window != 0 && window < end ? end - static_cast<int>(window) : 0, end};
 }
 
-// Keys or values of `kPages` pages from position `first` on, into rows of shared memory, by
-// kThreads threads; zeros outside of `range` and where there is no page. `pages` is the cache of
-// the KV head's first page, `table` the sequence's row of the page table.
-template <int kDim, int kPages, int kThreads>
-__device__ __forceinline__ void LoadPages(uint16_t* to, const uint16_t* pages, const int32_t* table,
-                                          int kv_heads, int first, const KeyRange& range,
-                                          int thread) {
+// The page that starts at a position, -1 if a row that sees `range` needs none of it. `table` is
+// the sequence's row of the page table.
+__device__ __forceinline__ int PageAt(const int32_t* table, int start, const KeyRange& range) {
+  const bool seen = start < range.end && start + kPageTokens > range.begin;
+  return seen ? table[start / kPageTokens] : -1;
+}
+
+// Keys or values of a page into rows of shared memory, by kThreads threads; zeros outside of
+// `range` and where there is no page. `pages` is the KV head's part of the cache's first page.
+template <int kDim, int kThreads>
+__device__ __forceinline__ void LoadPage(uint16_t* to, const uint16_t* pages, int page,
+                                         int kv_heads, int start, const KeyRange& range,
+                                         int thread) {
   constexpr int kPieces = kDim / 8, kKeysAtOnce = kThreads / kPieces;
   const int my_key = thread / kPieces, column = thread % kPieces * 8;
   if (my_key >= kKeysAtOnce) return;
-  to += my_key * kSharedStride<kDim> + column;
-  pages += my_key * kDim + column;
-  first += my_key;
+  const uint16_t* from = pages + int64_t{max(page, 0)} * (kv_heads * kPageTokens * kDim);
 #pragma unroll
-  for (int p = 0; p < kPages; ++p) {
-    const int page_start = first - my_key;
-    const bool seen = page_start < range.end && page_start + kPageTokens > range.begin;
-    const int page = seen ? table[page_start / kPageTokens] : -1;
-    const uint16_t* from = pages + int64_t{max(page, 0)} * (kv_heads * kPageTokens * kDim);
+  for (int first = 0; first < kPageTokens; first += kKeysAtOnce) {
+    const int key = my_key + first, position = start + key;
+    if (kPageTokens % kKeysAtOnce != 0 && key >= kPageTokens) continue;
+    CopyAsync16(to + key * kSharedStride<kDim> + column, from + key * kDim + column,
+                page >= 0 && position >= range.begin && position < range.end);
+  }
+}
+
+// The same of a chunk.
+template <int kDim, int kThreads>
+__device__ __forceinline__ void LoadChunk(uint16_t* to, const uint16_t* pages, const int32_t* table,
+                                          int kv_heads, int start, const KeyRange& range,
+                                          int thread) {
 #pragma unroll
-    for (int key = 0; key < kPageTokens; key += kKeysAtOnce) {
-      const int position = first + key;
-      if (kPageTokens % kKeysAtOnce != 0 && my_key + key >= kPageTokens) continue;
-      CopyAsync16(to + key * kSharedStride<kDim>, from + key * kDim,
-                  page >= 0 && position >= range.begin && position < range.end);
-    }
-    to += kPageTokens * kSharedStride<kDim>;
-    first += kPageTokens;
+  for (int p = 0; p < kChunkPages; ++p) {
+    const int page_start = start + p * kPageTokens;
+    LoadPage<kDim, kThreads>(to + p * kPageTokens * kSharedStride<kDim>, pages,
+                             PageAt(table, page_start, range), kv_heads, page_start, range, thread);
   }
 }
 

@@ -26,6 +26,7 @@ struct RunShared {
   static constexpr int kStride = kSharedStride<kDim>;
   uint16_t q[kRunRows<kDim> * kStride];
   uint16_t keys[kChunkKeys * kStride], values[kChunkKeys * kStride];
+  static_assert(sizeof(q) + sizeof(keys) + sizeof(values) <= 99 << 10);
 };
 
 template <int kDim>
@@ -56,8 +57,8 @@ __global__ void __launch_bounds__(kRunThreads<kDim>) AttendRunsKernel(RunKernelA
     CopyAsync16(shared.q + row * Shared::kStride + column, q + (valid ? at : 0), valid);
   }
   const int first_chunk = all.begin / kChunkKeys, end_chunk = (all.end - 1) / kChunkKeys + 1;
-  LoadPages<kDim, kChunkPages, kThreads>(shared.keys, keys, table, args.kv_heads,
-                                         first_chunk * kChunkKeys, all, threadIdx.x);
+  LoadChunk<kDim, kThreads>(shared.keys, keys, table, args.kv_heads, first_chunk * kChunkKeys, all,
+                            threadIdx.x);
   CopyCommit();
 
   // Rows that are not there do as the last one does.
@@ -84,8 +85,7 @@ __global__ void __launch_bounds__(kRunThreads<kDim>) AttendRunsKernel(RunKernelA
     const bool some = first_row < rows && first < seen_last.end && end > seen_first.begin;
     CopyWait<0>();
     __syncthreads();  // keys are there, the last values are done with
-    LoadPages<kDim, kChunkPages, kThreads>(shared.values, values, table, args.kv_heads, first, all,
-                                           threadIdx.x);
+    LoadChunk<kDim, kThreads>(shared.values, values, table, args.kv_heads, first, all, threadIdx.x);
     CopyCommit();
     uint32_t p[kRows][kTiles / 2][4];
     MergeFactors factors[kRows][2];
@@ -113,8 +113,7 @@ __global__ void __launch_bounds__(kRunThreads<kDim>) AttendRunsKernel(RunKernelA
     CopyWait<0>();
     __syncthreads();  // values are there, the keys are done with
     if (chunk + 1 < end_chunk) {
-      LoadPages<kDim, kChunkPages, kThreads>(shared.keys, keys, table, args.kv_heads, end, all,
-                                             threadIdx.x);
+      LoadChunk<kDim, kThreads>(shared.keys, keys, table, args.kv_heads, end, all, threadIdx.x);
     }
     CopyCommit();
     if (!some) continue;

@@ -45,20 +45,35 @@ struct TokenShared {
 template <int kDim>
 __global__ void __launch_bounds__(kTokenThreads) AttendTokensKernel(TokenKernelArgs a) {
   using Shared = TokenShared<kDim>;
-  WaitForInputs();
-  LetNextStart();
   const int chunk = blockIdx.x, kv_head = blockIdx.y;
   const TokenChunks c = ChunksOf(a, blockIdx.z);
-  if (chunk >= c.count) return;
+  if (chunk >= c.count) {
+    WaitForInputs();
+    return;
+  }
   const AttentionArgs& args = a.attention;
   const int group = args.heads / args.kv_heads, warp = WarpIndex(), lane = LaneIndex();
   const int g = lane / 4, t = lane % 4;
   auto& shared = *reinterpret_cast<Shared*>(SharedMemory());
 
-  // A warp takes a page's keys to the maxima, then columns of the values.
+  // A warp takes a page's keys to the maxima, then columns of the values. What the kernel before
+  // this one writes is only the query and the newest keys: the rest is fetched while it ends.
   const int first = (c.first + chunk) * kChunkKeys, page_start = first + warp * kPageTokens;
   const int32_t* table = args.cache.page_table + c.slot * args.cache.pages_per_sequence;
   const int64_t head_offset = int64_t{kv_head} * kPageTokens * kDim;
+  const auto* keys = static_cast<const uint16_t*>(args.cache.keys) + head_offset;
+  const auto* values = static_cast<const uint16_t*>(args.cache.values) + head_offset;
+  const int page = PageAt(table, page_start, c.keys);
+  if (page >= 0) {
+    const int64_t offset = int64_t{page} * (args.kv_heads * kPageTokens * kDim);
+    for (int i = lane * 64; i < kPageTokens * kDim; i += kWarpSize * 64) {
+      PrefetchLineToL2(keys + offset + i);
+      PrefetchLineToL2(values + offset + i);
+    }
+  }
+  WaitForInputs();
+  LetNextStart();
+
   const int page_rows = warp * kPageTokens * Shared::kStride;
   const uint16_t* q = args.q + (int64_t{c.token} * args.heads + kv_head * group) * kDim;
   for (int i = threadIdx.x; i < kMaxGroup * kDim / 8; i += kTokenThreads) {
@@ -67,13 +82,11 @@ __global__ void __launch_bounds__(kTokenThreads) AttendTokensKernel(TokenKernelA
     CopyAsync16(shared.q + row * Shared::kStride + column, q + (valid ? row * kDim + column : 0),
                 valid);
   }
-  LoadPages<kDim, 1, kWarpSize>(shared.keys + page_rows,
-                                static_cast<const uint16_t*>(args.cache.keys) + head_offset, table,
-                                args.kv_heads, page_start, c.keys, lane);
+  LoadPage<kDim, kWarpSize>(shared.keys + page_rows, keys, page, args.kv_heads, page_start, c.keys,
+                            lane);
   CopyCommit();
-  LoadPages<kDim, 1, kWarpSize>(shared.values + page_rows,
-                                static_cast<const uint16_t*>(args.cache.values) + head_offset,
-                                table, args.kv_heads, page_start, c.keys, lane);
+  LoadPage<kDim, kWarpSize>(shared.values + page_rows, values, page, args.kv_heads, page_start,
+                            c.keys, lane);
   CopyCommit();
 
   CopyWait<1>();
@@ -91,9 +104,9 @@ __global__ void __launch_bounds__(kTokenThreads) AttendTokensKernel(TokenKernelA
 
   float2 max = make_float2(-INFINITY, -INFINITY);
 #pragma unroll
-  for (const auto& page : shared.max) {
-    max.x = fmaxf(max.x, page[g]);
-    max.y = fmaxf(max.y, page[g + 8]);
+  for (const auto& of_page : shared.max) {
+    max.x = fmaxf(max.x, of_page[g]);
+    max.y = fmaxf(max.y, of_page[g + 8]);
   }
   max = make_float2(ChunkMax(max.x, a.scale), ChunkMax(max.y, a.scale));
   uint32_t page_p[kPageTokens / 16][4];
@@ -171,18 +184,20 @@ __device__ __forceinline__ void LoadStage(MergeStage& stage, const float* values
 
 // A warp merges kMergeColumns columns of one query head of one token.
 __global__ void __launch_bounds__(kMergeMaxThreads) MergeKernel(TokenKernelArgs a) {
-  WaitForInputs();
-  LetNextStart();
   const AttentionArgs& args = a.attention;
   const int head = blockIdx.x, lane = LaneIndex(), column = WarpIndex() * kMergeColumns;
   const int columns = args.head_dim - column;
   const TokenChunks c = ChunksOf(a, blockIdx.y);
+  WaitForInputs();
+  LetNextStart();
   auto& shared = reinterpret_cast<MergeShared*>(SharedMemory())[WarpIndex()];
   const int64_t start = (int64_t{blockIdx.y} * args.heads + head) * a.chunk_stride;
   const float* values = a.values + start * args.head_dim + column;
   const auto load = [&](int stage) {
-    LoadStage(shared.stages[stage % kMergeStages], values, a.partials + start, columns,
-              args.head_dim, stage * kMergeChunks, c.count);
+    if (stage * kMergeChunks < c.count) {
+      LoadStage(shared.stages[stage % kMergeStages], values, a.partials + start, columns,
+                args.head_dim, stage * kMergeChunks, c.count);
+    }
     CopyCommit();
   };
 #pragma unroll

@@ -11,25 +11,29 @@ constexpr int kCombineThreads = 128;
 
 // x[t] += the weighted outputs of t's experts, in the order of its choices.
 __global__ void __launch_bounds__(kCombineThreads)
-    CombineKernel(const float* __restrict__ down, const float* __restrict__ weights,
-                  const int32_t* __restrict__ pair_of_choice, int experts_per_token, int hidden,
-                  float* __restrict__ x) {
-  WaitForInputs();
-  LetNextStart();
+    CombineKernel(const float* down, const float* weights, const int32_t* pair_of_choice,
+                  int experts_per_token, int hidden, float* x) {
   const int64_t t = blockIdx.y;
   const int column = static_cast<int>(blockIdx.x * kCombineThreads + threadIdx.x);
-  if (column >= hidden) return;
-  float value[kMaxExpertsPerToken], weight[kMaxExpertsPerToken];
+  const bool has_column = column < hidden;
+  // Of the inputs, the kernel before this one made only `down`.
+  int pair[kMaxExpertsPerToken];
+  float weight[kMaxExpertsPerToken];
 #pragma unroll
   for (int j = 0; j < kMaxExpertsPerToken; ++j) {
     if (j >= experts_per_token) break;
-    const int64_t choice = t * experts_per_token + j;
-    const int pair = pair_of_choice[choice];
-    if (pair < 0) return;  // the token is not there
-    value[j] = down[int64_t{pair} * hidden + column];
-    weight[j] = weights[choice];
+    pair[j] = LoadFresh(pair_of_choice + t * experts_per_token + j);
+    weight[j] = LoadFresh(weights + t * experts_per_token + j);
   }
-  float sum = x[t * hidden + column];
+  float sum = has_column ? LoadFresh(x + t * hidden + column) : 0.0f;
+  WaitForInputs();
+  LetNextStart();
+  if (!has_column || pair[0] < 0) return;  // below 0: the token is not there
+  float value[kMaxExpertsPerToken];
+#pragma unroll
+  for (int j = 0; j < kMaxExpertsPerToken; ++j) {
+    if (j < experts_per_token) value[j] = down[int64_t{pair[j]} * hidden + column];
+  }
 #pragma unroll
   for (int j = 0; j < kMaxExpertsPerToken; ++j) {
     if (j < experts_per_token) sum = fmaf(weight[j], value[j], sum);
@@ -67,7 +71,7 @@ void MoeOf(const MoeArgs& args, cudaStream_t stream) {
                            const int32_t* in_row) {
     return ExpertProduct{
         w.data, bias,   static_cast<int>(w.rows), static_cast<int>(in.stride / kStepColumns),
-        in,     in_row, args.lists.tiles};
+        in,     in_row, args.lists.tiles,         in_row == nullptr};
   };
   LaunchProduct<Tile>(args,
                       product(args.gate_up, args.gate_up_bias, args.normed, args.lists.pair_token),

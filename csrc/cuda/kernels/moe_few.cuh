@@ -1,6 +1,7 @@
 // Products of the experts for few tokens each: bound by reading the weights, once. A block has 16
 // rows of an expert's matrix, each of its warps a segment of the columns, whose weights it reads
-// all at once; then it takes the expert's tokens eight at a time.
+// all at once, before the inputs are there if it can know the expert; then it takes the expert's
+// tokens eight at a time.
 #pragma once
 
 #include "cuda/kernels/moe_tile.cuh"
@@ -13,27 +14,30 @@ __global__ void __launch_bounds__(kMoeThreads, 3) MoeFewKernel(ExpertProduct p, 
   constexpr int kStride = kTileRows + 4;  // of a token: lanes of different t in different banks
   constexpr int kArrays = Tile::kRowArrays, kAtOnce = Tile::kAtOnce;
   __shared__ float partial[2][kSegments][kTokenTile * kStride];
-  WaitForInputs();
-  LetNextStart();
-  const ExpertTile work = p.tiles[blockIdx.y];
-  if (work.count == 0) return;
+  if (!p.lists_are_old) WaitForInputs();
+  const ExpertTile work = p.Work();
 
   const int lane = LaneIndex(), g = lane / 4, t = lane % 4, segment = WarpIndex();
   const int tile_row = static_cast<int>(blockIdx.x);
   const int first = SegmentBegin(p.steps, segment);
   // Rows that only fill up the output have no weights.
-  const int steps = tile_row < p.TileRows() ? SegmentBegin(p.steps, segment + 1) - first : 0;
-  const uint8_t* weights =
-      p.weights +
-      ((int64_t{work.expert} * p.TileRows() + tile_row) * p.steps + first) * Tile::kBytes;
+  const bool has_weights = tile_row < p.TileRows() && work.count > 0;
+  const int steps = has_weights ? SegmentBegin(p.steps, segment + 1) - first : 0;
+  // In vectors of 16 bytes, to keep one register and not two.
+  const int weights_at =
+      ((work.expert * p.TileRows() + tile_row) * p.steps + first) * (Tile::kBytes / 16);
   Tile tiles[kAtOnce];
   const auto load = [&](int begin) {
+    const auto* weights = reinterpret_cast<const uint4*>(p.weights) + weights_at;
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
-      if (begin + i < steps) tiles[i] = Tile::Load(weights + int64_t{begin + i} * Tile::kBytes);
+      if (begin + i >= steps) break;
+      tiles[i] = Tile::Load(reinterpret_cast<const uint8_t*>(weights) + (begin + i) * Tile::kBytes);
     }
   };
   load(0);
+  if (p.lists_are_old) WaitForInputs();
+  LetNextStart();
 
   for (int chunk = 0; chunk * kTokenTile < work.count; ++chunk) {
     const int n = chunk * kTokenTile + g;

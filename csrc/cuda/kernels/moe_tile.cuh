@@ -24,7 +24,12 @@ struct ExpertProduct {
   Rows in;
   const int32_t* in_row;    // [pairs] the row of `in` of each pair; null: the pair's number
   const ExpertTile* tiles;  // [gridDim.y]
+  bool lists_are_old;       // another kernel came between them and this: read them early
 
+  __device__ __forceinline__ ExpertTile Work() const {
+    const uint4 work = LoadFresh(reinterpret_cast<const uint4*>(tiles) + blockIdx.y);
+    return {static_cast<int>(work.x), static_cast<int>(work.y), static_cast<int>(work.z), 0};
+  }
   __device__ __forceinline__ int TileRows() const { return (rows + kTileRows - 1) / kTileRows; }
   // Where a pair's row of `in` starts; kMaxMoeTokens rows have fewer than 2^31 values.
   __device__ __forceinline__ int InAt(int pair) const {

@@ -15,6 +15,7 @@ constexpr int kAhead = 12;  // a lane's loads of weights under way: all of a row
 
 // Up to so many tokens, a block has one and a warp one expert; beyond, four times four.
 constexpr int kFewRouted = 16;
+constexpr int kMaxSharedColumns = 98 * 1024 / 4;  // of all tokens of a block
 
 __device__ __forceinline__ float Bf16ToFloat(uint16_t bits) {
   return BitsToFloat(uint32_t{bits} << 16);
@@ -163,8 +164,7 @@ __global__ void __launch_bounds__(kThreads) LogitsKernel(RouteArgs a, int stride
 }
 
 template <int kTokens, int kExperts>
-void LaunchLogits(const RouteArgs& a, cudaStream_t stream) {
-  const int stride = (a.hidden + kWarpColumns - 1) / kWarpColumns * kWarpColumns;
+void LaunchLogits(const RouteArgs& a, int stride, cudaStream_t stream) {
   const int block_experts = kWarps * kExperts;
   const dim3 grid(static_cast<unsigned>((a.num_tokens + kTokens - 1) / kTokens),
                   static_cast<unsigned>((a.num_experts + block_experts - 1) / block_experts));
@@ -178,10 +178,11 @@ void LaunchLogits(const RouteArgs& a, cudaStream_t stream) {
 void Route(const RouteArgs& args, Stream stream) {
   if (args.num_tokens == 0) return;
   const auto cuda_stream = static_cast<cudaStream_t>(stream);
-  if (args.num_tokens <= kFewRouted) {
-    LaunchLogits<1, 1>(args, cuda_stream);
+  const int stride = (args.hidden + kWarpColumns - 1) / kWarpColumns * kWarpColumns;
+  if (args.num_tokens <= kFewRouted || stride > kMaxSharedColumns / 4) {
+    LaunchLogits<1, 1>(args, stride, cuda_stream);
   } else {
-    LaunchLogits<4, 4>(args, cuda_stream);
+    LaunchLogits<4, 4>(args, stride, cuda_stream);
   }
   ChooseExpertsAndGroup({args.logits,
                          args.experts,
