@@ -30,7 +30,7 @@ LIMITS = ROOT / "csrc" / "cuda" / "kernels" / "limits.toml"
 
 ARCHITECTURES = {"sm_80": "compute_80", "sm_90a": "compute_90a"}
 FLAGS = ("-std=c++20", "-O3", "-DNDEBUG", "-Xptxas", "-v")  # as CMake's release build
-REGISTERS = 65536  # of a multiprocessor
+REGISTERS, THREADS = 65536, 2048  # of a multiprocessor
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,17 @@ def read_limits(text: str) -> list[Limit]:
 
 def limit_line(versions: Sequence[Kernel]) -> str:
     """What limits.toml could say of a kernel as it is; `versions`: one an architecture."""
-    values = f"registers = {max(_given(kernel.registers) for kernel in versions)}"
+    values = f"registers = {max(_roomy(kernel) for kernel in versions)}"
     values += ", wide_loads = true" if all(kernel.wide_loads for kernel in versions) else ""
     values += ", tensor_cores = true" if all(kernel.tensor_cores for kernel in versions) else ""
     return f'"{versions[0].name}" = {{ {values} }}'
+
+
+def _roomy(kernel: Kernel) -> int:
+    """The most registers with which a multiprocessor holds as many blocks as it does now."""
+    threads = kernel.threads or THREADS
+    blocks = max(min(THREADS // threads, REGISTERS // (_given(kernel.registers) * threads)), 1)
+    return min(REGISTERS // (blocks * threads) // 8 * 8, 255)
 
 
 def _given(registers: int) -> int:
