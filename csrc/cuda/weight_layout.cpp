@@ -1,5 +1,8 @@
 #include "cuda/weight_layout.h"
 
+#include <map>
+#include <utility>
+
 namespace motet::cuda {
 namespace {
 
@@ -8,22 +11,32 @@ constexpr int64_t kAlignment = 256;
 // Visits each weight in the order of its use.
 class Placer {
  public:
-  Placer(WeightLayout& layout, uint8_t* base) : layout_(layout), base_(base) {}
+  Placer(WeightLayout& layout, Weights& weights, uint8_t* base) : layout_(layout), base_(base) {
+    for (const auto& dense : weights.DenseMatrices()) names_[dense.matrix] = dense.name;
+  }
 
   void Vector(Bf16Vector& vector, int64_t size, float mean = 0) {
     const auto* data = reinterpret_cast<const uint8_t*>(vector);
-    vector = reinterpret_cast<Bf16Vector>(
-        Place({PlacedWeight::Kind::kPlain, data, nullptr, 1, 1, size, RowOrder::kPlain, mean, 0}));
+    vector = reinterpret_cast<Bf16Vector>(Place(
+        {PlacedWeight::Kind::kPlain, data, nullptr, 1, 1, size, RowOrder::kPlain, mean, 0, {}}));
   }
   // Rows that are read one at a time, or multiplied without tensor cores.
   void Plain(WeightMatrix& m) {
-    m.data = Place(
-        {PlacedWeight::Kind::kPlain, m.data, nullptr, 1, m.rows, m.cols, RowOrder::kPlain, 0, 0});
+    m.data = Place({PlacedWeight::Kind::kPlain,
+                    m.data,
+                    nullptr,
+                    1,
+                    m.rows,
+                    m.cols,
+                    RowOrder::kPlain,
+                    0,
+                    0,
+                    {}});
   }
   void Matrix(WeightMatrix& m, RowOrder order = RowOrder::kPlain, int64_t count = 1) {
     const bool mxfp4 = m.format == WeightFormat::kMxfp4;
     m.data = Place({mxfp4 ? PlacedWeight::Kind::kMxfp4Tiles : PlacedWeight::Kind::kBf16Tiles,
-                    m.data, m.scales, count, m.rows, m.cols, order, 0, 0});
+                    m.data, m.scales, count, m.rows, m.cols, order, 0, 0, names_[&m]});
     m.scales = nullptr;
   }
 
@@ -31,12 +44,14 @@ class Placer {
   const uint8_t* Place(PlacedWeight weight) {
     weight.offset = layout_.bytes;
     layout_.bytes += (weight.Bytes() + kAlignment - 1) / kAlignment * kAlignment;
-    layout_.weights.push_back(weight);
-    return base_ ? base_ + weight.offset : weight.data;
+    layout_.weights.push_back(std::move(weight));
+    const PlacedWeight& placed = layout_.weights.back();
+    return base_ ? base_ + placed.offset : placed.data;
   }
 
   WeightLayout& layout_;
   uint8_t* base_;
+  std::map<const WeightMatrix*, std::string> names_;
 };
 
 }  // namespace
@@ -53,7 +68,7 @@ int64_t PlacedWeight::SourceRowBytes() const {
 
 WeightLayout LayOut(const ModelConfig& c, Weights& w, uint8_t* base) {
   WeightLayout layout;
-  Placer place(layout, base);
+  Placer place(layout, w, base);
   constexpr float kOne = 1;
   place.Plain(w.embedding);
   for (LayerWeights& layer : w.layers) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "cuda/kernels/pack.h"
@@ -19,8 +20,9 @@ struct PlacedWeight {
   int64_t count;          // matrices, one after the other: experts
   int64_t rows, cols;     // of each
   RowOrder order;
-  float mean;      // of values that are made up: 1 for norms, otherwise 0
-  int64_t offset;  // in the device's memory
+  float mean;        // of values that are made up: 1 for norms, otherwise 0
+  int64_t offset;    // in the device's memory
+  std::string name;  // of a matrix that hidden states are multiplied by: the tensor's
 
   int64_t Bytes() const;  // there, of all matrices
   int64_t SourceRowBytes() const;

@@ -5,9 +5,11 @@
 #include <cstring>
 #include <exception>
 #include <mutex>
+#include <string>
 #include <thread>
 #include <vector>
 
+#include "base/error.h"
 #include "cuda/device.h"
 #include "cuda/kernels/dummy.h"
 #include "cuda/kernels/pack_mxfp4.h"
@@ -104,6 +106,7 @@ class Loader {
     const int64_t bytes = SourceBytes(piece);
     std::memcpy(pinned_.as<char>(), w.data + First(piece) * w.SourceRowBytes(),
                 static_cast<size_t>(bytes));
+    RequireFinite(piece);
     CopyToDevice(staging_.as<char>(), pinned_.as<char>(), bytes, stream_);
     for (int64_t i = 0; i < piece.count; ++i) {
       PackBf16({staging_.as<uint16_t>(i * piece.rows * w.SourceRowBytes()), piece.rows, w.cols,
@@ -111,6 +114,20 @@ class Loader {
                stream_);
     }
     Synchronize(stream_);
+  }
+
+  // Of the piece in pinned memory.
+  void RequireFinite(const Piece& piece) const {
+    constexpr uint16_t kExponent = 0x7F80;
+    const int64_t cols = piece.weight->cols;
+    for (int64_t row = 0; row < piece.count * piece.rows; ++row) {
+      const uint16_t* values = pinned_.as<uint16_t>() + row * cols;
+      bool finite = true;
+      for (int64_t i = 0; i < cols; ++i) finite &= (values[i] & kExponent) != kExponent;
+      if (finite) continue;
+      throw CheckpointError("unusable weights", piece.weight->name, "finite numbers",
+                            "NaN or infinity in row " + std::to_string(First(piece) + row));
+    }
   }
 
   void LoadMxfp4(const Piece& piece) {
