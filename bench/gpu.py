@@ -82,14 +82,18 @@ class Report:
 
 
 def lines_of(command: list[str], seconds: float) -> Iterator[dict[str, Any]]:
-    """The JSON lines that a process prints, as they come. Raises RuntimeError when it fails."""
+    """The JSON objects among the lines that a process prints, as they come; libraries print too.
+
+    Raises RuntimeError when it fails.
+    """
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         timer = threading.Timer(seconds, process.kill)
         timer.start()
         try:
             for line in process.stdout:
-                yield json.loads(line)
+                if line.startswith("{"):
+                    yield json.loads(line)
         finally:
             timer.cancel()
     if process.returncode:

@@ -43,7 +43,7 @@ def test_figures_stand_beside_their_floors(report: gpu.Report, tiny_checkpoint: 
 
 
 def test_lines_come_before_a_process_fails() -> None:
-    program = "print('{\"a\": 1}', flush=True); raise SystemExit(3)"
+    program = "print('a warning\\n{\"a\": 1}', flush=True); raise SystemExit(3)"
     lines = gpu.lines_of([sys.executable, "-c", program], 60)
     assert next(lines) == {"a": 1}
     with pytest.raises(RuntimeError, match="exit status 3"):
