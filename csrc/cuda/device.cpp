@@ -28,6 +28,13 @@ std::vector<DeviceProperties> Devices(std::string* problem) {
   return devices;
 }
 
+const DeviceProperties& CurrentDevice() {
+  static const std::vector<DeviceProperties> devices = Devices();
+  int device = 0;
+  Check(cudaGetDevice(&device), "the current device");
+  return devices.at(device);
+}
+
 void RequireDevice(int device) {
   constexpr int kLeastMajor = 8;
   std::string problem;

@@ -21,6 +21,9 @@ int DriverVersion();
 // None where there is no driver, or one too old: then `problem` says so.
 std::vector<DeviceProperties> Devices(std::string* problem = nullptr);
 
+// The one that this thread's calls go to.
+const DeviceProperties& CurrentDevice();
+
 // Throws InvalidRequestError for one that is not there, DeviceError for one that can't be used.
 void RequireDevice(int device);
 // Makes it the one that this thread's calls go to.

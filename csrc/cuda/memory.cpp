@@ -77,23 +77,6 @@ OwnedStream::OwnedStream() {
 
 OwnedStream::~OwnedStream() { cudaStreamDestroy(Handle(stream_)); }
 
-Event::Event() {
-  cudaEvent_t event;
-  Check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming | cudaEventBlockingSync),
-        "an event");
-  event_ = event;
-}
-
-Event::~Event() { cudaEventDestroy(static_cast<cudaEvent_t>(event_)); }
-
-void Event::Record(Stream stream) {
-  Check(cudaEventRecord(static_cast<cudaEvent_t>(event_), Handle(stream)), "an event");
-}
-
-void Event::Wait() {
-  Check(cudaEventSynchronize(static_cast<cudaEvent_t>(event_)), "waiting for the device");
-}
-
 Graph::~Graph() {
   if (executable_) cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(executable_));
 }

@@ -75,19 +75,6 @@ class OwnedStream {
   Stream stream_ = nullptr;
 };
 
-class Event {
- public:
-  Event();
-  ~Event();
-  Event(const Event&) = delete;
-  Event& operator=(const Event&) = delete;
-  void Record(Stream stream);
-  void Wait();  // on the host, without spinning
-
- private:
-  void* event_ = nullptr;
-};
-
 // What was put into a stream between Begin and End, to be launched again as a whole.
 class Graph {
  public:

@@ -16,6 +16,7 @@ namespace {
 // Steps of so many tokens are recorded as graphs: launching hundreds of kernels one by one takes
 // longer than running them. Larger steps keep the device busy by themselves.
 constexpr int kMaxGraphTokens = 128;
+constexpr size_t kMaxGraphs = 64;  // kept; a graph takes some hundred kilobytes of the device
 
 cuda::StepLimits Limits(const DeviceOptions& options) {
   return {MaxStepTokens(options.device), options.max_logit_rows, options.max_sequences,
@@ -116,13 +117,16 @@ class CudaDevice final : public Device {
     return device;
   }
 
-  // A step of no tokens: kernels are loaded now, not at the first request, and a device that can't
-  // run them is known at once.
+  // Steps of no tokens, one of a size for each choice of kernels: they are loaded now, not at the
+  // first request, and a device that can't run them is known at once.
   void WarmUp() {
-    BatchPlan plan(1, 1, 1);
-    step_.Fill(plan, {1, 1, 1}, true);
-    Enqueue([] {});
-    cuda::Synchronize(stream_);
+    const int most = static_cast<int>(options_.max_logit_rows);
+    for (const int tokens : {1, 12, 40}) {
+      BatchPlan plan(1, 1, 1);
+      step_.Fill(plan, {tokens, std::min(tokens, most), 1}, true);
+      Enqueue([] {});
+      cuda::Synchronize(stream_);
+    }
   }
 
   static int64_t Context(const BatchPlan& plan) {
@@ -146,14 +150,17 @@ class CudaDevice final : public Device {
     const StepShape shape{RoundedUp(plan.num_tokens), rows,
                           std::min(PowerOfTwo(Context(plan)), options_.max_context)};
     step_.Fill(plan, shape, true);
-    cuda::Graph& graph = graphs_[shape];
+    if (graphs_.size() >= kMaxGraphs) graphs_.clear();
+    const auto [found, is_new] = graphs_.try_emplace(shape);
+    // The first time its kernels are loaded; it is recorded when it comes again.
+    if (is_new) return Enqueue([] {});
+    cuda::Graph& graph = found->second;
     if (!graph) {
       cuda::Graph::Begin(stream_);
       try {
         Enqueue([] {});
       } catch (...) {
         cuda::Graph::Abandon(stream_);
-        graphs_.erase(shape);
         throw;
       }
       graph = cuda::Graph::End(stream_);

@@ -67,12 +67,10 @@ void CudaStep::Fill(const BatchPlan& plan, const StepShape& shape, bool all_toke
   cuda::DrawParams* draws = pinned_.as<cuda::DrawParams>(used_);
   extras_.draws = device_.as<cuda::DrawParams>(used_);
   for (int i = 0; i < shape.logit_rows; ++i) {
+    draws[i] = {0, 1, 0, 0, 0, 0};  // a row that nobody draws from costs least where it is greedy
+    if (i >= rows || !plan.draws[i].wanted) continue;
     const Draw& d = plan.draws[i];
-    const bool wanted = i < rows && d.wanted;
-    // A row that nobody draws from costs least where it is greedy.
-    draws[i] = wanted
-                   ? cuda::DrawParams{d.temperature, d.top_p, d.min_p, d.top_k, d.seed, d.position}
-                   : cuda::DrawParams{0, 1, 0, 0, 0, 0};
+    draws[i] = {d.temperature, d.top_p, d.min_p, d.top_k, d.seed, d.position};
   }
   used_ = Aligned(used_ + shape.logit_rows * static_cast<int64_t>(sizeof(cuda::DrawParams)));
 

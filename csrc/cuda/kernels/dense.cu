@@ -14,11 +14,6 @@ using Shape64x32 = ManyShape<2, 2, 4>;
 using Shape128x64 = ManyShape<4, 2, 8>;
 using Shape256x64 = ManyShape<8, 2, 8>;
 
-const DeviceProperties& Device() {
-  static const DeviceProperties device = Devices().at(0);
-  return device;
-}
-
 // Matrices one below the other; all but the last have whole tiles of rows.
 DenseProduct Product(int num_tokens, const Rows& in, std::initializer_list<WeightMatrix> matrices) {
   DenseProduct p{num_tokens, static_cast<int>(in.stride / kStepColumns), 0, false, in, {}, {}};
@@ -29,7 +24,7 @@ DenseProduct Product(int num_tokens, const Rows& in, std::initializer_list<Weigh
     p.row_tiles += static_cast<int>((matrix.rows + kTileRows - 1) / kTileRows);
   }
   for (; i < DenseProduct::kMatrices; ++i) p.first_tile[i] = p.row_tiles;
-  p.prefetch = p.row_tiles * p.steps * kBf16TileBytes <= Device().l2_bytes * 2 / 3;
+  p.prefetch = p.row_tiles * p.steps * kBf16TileBytes <= CurrentDevice().l2_bytes * 2 / 3;
   return p;
 }
 
@@ -54,7 +49,7 @@ DenseShape BestShape(const DenseProduct& p) {
   for (const Candidate& c : kCandidates) {
     const int64_t blocks =
         quotient(p.row_tiles * kTileRows, c.rows) * quotient(p.num_tokens, c.tokens);
-    const int64_t time = c.time * quotient(blocks, Device().multiprocessors);
+    const int64_t time = c.time * quotient(blocks, CurrentDevice().multiprocessors);
     if (best != DenseShape::kAuto && time >= least) continue;
     best = c.shape;
     least = time;

@@ -133,6 +133,7 @@ __device__ __forceinline__ Cut Select(int64_t n, int bits, uint64_t target, Sele
     if (threadIdx.x == 0) shared.active = 0;
     __syncthreads();
     unsigned active = 0;
+    Ranked mine{};
 #pragma unroll 4
     for (int64_t i = threadIdx.x; i < n; i += kSelectThreads) {
       const Ranked element = at(i);
@@ -140,12 +141,16 @@ __device__ __forceinline__ Cut Select(int64_t n, int bits, uint64_t target, Sele
       shared.histogram.Add(
           static_cast<int>(static_cast<unsigned>(element.rank >> shift) & digit_mask),
           element.weight);
-      shared.only = element;  // read only where it is the only one
+      mine = element;
       ++active;
     }
     if (active > 0) atomicAdd(&shared.active, active);
     __syncthreads();
-    if (shared.active == 1) break;
+    if (shared.active == 1) {
+      if (active == 1) shared.only = mine;
+      __syncthreads();
+      break;
+    }
     const Cut digit = FindReached(kBins, target - before, shared, [&](int64_t bin) {
       return shared.histogram.At(static_cast<int>(bin));
     });
