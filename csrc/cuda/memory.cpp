@@ -10,9 +10,16 @@ namespace {
 
 cudaStream_t Handle(Stream stream) { return static_cast<cudaStream_t>(stream); }
 
-[[noreturn]] void ThrowOutOfMemory(int64_t bytes, const char* what, const char* where) {
-  throw OutOfMemoryError("the device refused " + std::to_string(bytes) + " bytes of " + where +
-                         " for " + what);
+// `error` is that of an allocation.
+void* Allocated(cudaError_t error, void* memory, int64_t bytes, const char* what,
+                const char* where) {
+  if (error == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    throw OutOfMemoryError("the device refused " + std::to_string(bytes) + " bytes of " + where +
+                           " for " + what);
+  }
+  Check(error, what);
+  return memory;
 }
 
 }  // namespace
@@ -25,29 +32,21 @@ void Check(cudaError_t error, const char* what) {
   throw DeviceError(message);
 }
 
-DeviceMemory::DeviceMemory(int64_t bytes, const char* what) : bytes_(bytes) {
-  if (bytes == 0) return;
-  const cudaError_t error = cudaMalloc(&data_, static_cast<size_t>(bytes));
-  if (error == cudaErrorMemoryAllocation) {
-    cudaGetLastError();
-    ThrowOutOfMemory(bytes, what, "its memory");
-  }
-  Check(error, what);
+void* AllocateOnDevice(int64_t bytes, const char* what) {
+  void* memory = nullptr;
+  const cudaError_t error = cudaMalloc(&memory, static_cast<size_t>(bytes));
+  return Allocated(error, memory, bytes, what, "its memory");
 }
 
-DeviceMemory::~DeviceMemory() { cudaFree(data_); }
+void FreeOnDevice(void* memory) { cudaFree(memory); }
 
-PinnedMemory::PinnedMemory(int64_t bytes, const char* what) : bytes_(bytes) {
-  if (bytes == 0) return;
-  const cudaError_t error = cudaMallocHost(&data_, static_cast<size_t>(bytes));
-  if (error == cudaErrorMemoryAllocation) {
-    cudaGetLastError();
-    ThrowOutOfMemory(bytes, what, "pinned host memory");
-  }
-  Check(error, what);
+void* AllocatePinned(int64_t bytes, const char* what) {
+  void* memory = nullptr;
+  const cudaError_t error = cudaMallocHost(&memory, static_cast<size_t>(bytes));
+  return Allocated(error, memory, bytes, what, "pinned host memory");
 }
 
-PinnedMemory::~PinnedMemory() { cudaFreeHost(data_); }
+void FreePinned(void* memory) { cudaFreeHost(memory); }
 
 void CopyToDevice(void* device, const void* host, int64_t bytes, Stream stream) {
   Check(cudaMemcpyAsync(device, host, static_cast<size_t>(bytes), cudaMemcpyHostToDevice,

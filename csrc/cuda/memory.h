@@ -9,14 +9,18 @@ namespace motet::cuda {
 
 using Stream = void*;  // cudaStream_t
 
-class DeviceMemory {
+// Of one kind; `what` is for the message of the OutOfMemoryError that Allocate throws.
+template <void* (*Allocate)(int64_t bytes, const char* what), void (*Free)(void*)>
+class OwnedMemory {
  public:
-  DeviceMemory() = default;
-  // `what` is for the message of the OutOfMemoryError that it throws.
-  DeviceMemory(int64_t bytes, const char* what);
-  ~DeviceMemory();
-  DeviceMemory(DeviceMemory&& other) noexcept { *this = std::move(other); }
-  DeviceMemory& operator=(DeviceMemory&& other) noexcept {
+  OwnedMemory() = default;
+  OwnedMemory(int64_t bytes, const char* what)
+      : data_(bytes ? Allocate(bytes, what) : nullptr), bytes_(bytes) {}
+  ~OwnedMemory() {
+    if (data_) Free(data_);  // freeing null would make a context on the device in use
+  }
+  OwnedMemory(OwnedMemory&& other) noexcept { *this = std::move(other); }
+  OwnedMemory& operator=(OwnedMemory&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);
     return *this;
@@ -33,29 +37,14 @@ class DeviceMemory {
   int64_t bytes_ = 0;
 };
 
+void* AllocateOnDevice(int64_t bytes, const char* what);
+void FreeOnDevice(void* memory);
+void* AllocatePinned(int64_t bytes, const char* what);
+void FreePinned(void* memory);
+
+using DeviceMemory = OwnedMemory<AllocateOnDevice, FreeOnDevice>;
 // Host memory that the device reads and writes at full speed while the host goes on.
-class PinnedMemory {
- public:
-  PinnedMemory() = default;
-  PinnedMemory(int64_t bytes, const char* what);
-  ~PinnedMemory();
-  PinnedMemory(PinnedMemory&& other) noexcept { *this = std::move(other); }
-  PinnedMemory& operator=(PinnedMemory&& other) noexcept {
-    std::swap(data_, other.data_);
-    std::swap(bytes_, other.bytes_);
-    return *this;
-  }
-
-  template <class T>
-  T* as(int64_t byte_offset = 0) const {
-    return reinterpret_cast<T*>(static_cast<char*>(data_) + byte_offset);
-  }
-  int64_t bytes() const { return bytes_; }
-
- private:
-  void* data_ = nullptr;
-  int64_t bytes_ = 0;
-};
+using PinnedMemory = OwnedMemory<AllocatePinned, FreePinned>;
 
 // In the order of the stream; host memory must be pinned and stay until the copy is done.
 void CopyToDevice(void* device, const void* host, int64_t bytes, Stream stream);
