@@ -9,6 +9,7 @@ from motet import _core
 from motet.errors import InvalidRequestError, MotetError, OutOfMemoryError
 
 if TYPE_CHECKING:
+    from motet.config import ModelConfig
     from motet.loading import Options
 
 CPU = -1
@@ -26,7 +27,7 @@ def device_index(device: str) -> int:
     return CPU if device == "cpu" else int(match[1] or 0)
 
 
-def choose(options: Options, core: _core.ModelConfig) -> int:
+def choose(options: Options, config: ModelConfig, core: _core.ModelConfig) -> int:
     """The device that the options name; for "auto" the first GPU if the model fits there."""
     if options.device != "auto":
         return device_index(options.device)
@@ -34,34 +35,37 @@ def choose(options: Options, core: _core.ModelConfig) -> int:
     if on_cpu_only or not _core.cuda_devices():
         return CPU
     try:
-        context = options.max_context or 1
-        needed = _minimal_cache(options, core, 0, context)
-        return 0 if cache_budget(options, core, 0, context) >= needed else CPU
+        cache_budget(options, config, core, 0)
     except MotetError:  # a card or a driver that is too old, or too little memory
         return CPU
+    return 0
 
 
-def cache_budget(options: Options, core: _core.ModelConfig, device: int, context: int) -> int:
-    """Bytes of a GPU that are left for the KV cache, with work space for `context` tokens.
+def cache_budget(
+    options: Options, config: ModelConfig, core: _core.ModelConfig, device: int
+) -> int:
+    """Bytes of a GPU that weights and work space leave for the KV cache.
 
-    Raises OutOfMemoryError where the weights do not even fit by themselves.
+    Raises OutOfMemoryError where they leave too little for one request.
     """
-    plan = _core.cuda_memory(core, device, context, options.max_batch)
+    longest = options.max_context or config.max_position_embeddings
+    plan = _core.cuda_memory(core, device, longest, options.max_batch)
     allowed = _allowed(options.gpu_memory, plan["total"])
     usable = min(allowed, plan["free"] - _SPARE_BYTES)
     needed = plan["weights"] + plan["workspace"]
-    cache = options.kv_cache_bytes or _minimal_cache(options, core, device, context)
+    cache = options.kv_cache_bytes or _minimal_cache(options, core, device)
     if needed + cache > usable:
         raise OutOfMemoryError(
             f"cuda:{device}: weights {_gb(plan['weights'])}, work space {_gb(plan['workspace'])}"
             f" and a KV cache of {_gb(cache)} are {_gb(needed + cache)};"
             f" gpu_memory allows {_gb(allowed)} of {_gb(plan['total'])}, of which"
-            f" {_gb(plan['free'])} are free. {_advice(options, plan, cache)}"
+            f" {_gb(plan['free'])} are free. {_advice(plan, cache)}"
         )
     return options.kv_cache_bytes or usable - needed
 
 
-def _minimal_cache(options: Options, core: _core.ModelConfig, device: int, context: int) -> int:
+def _minimal_cache(options: Options, core: _core.ModelConfig, device: int) -> int:
+    context = options.max_context or 1  # otherwise it is chosen to fit
     return _core.kv_cache_bytes(
         core, options.precision, context, options.max_batch, options.kv_cache_dtype, device
     )
@@ -73,7 +77,7 @@ def _allowed(gpu_memory: float | int | None, total: int) -> int:
     return int(total * (DEFAULT_SHARE if gpu_memory is None else gpu_memory))
 
 
-def _advice(options: Options, plan: dict[str, int], cache: int) -> str:
+def _advice(plan: dict[str, int], cache: int) -> str:
     needed = plan["weights"] + plan["workspace"] + cache
     if needed + _SPARE_BYTES <= plan["free"]:
         return f"gpu_memory={needed} would do."

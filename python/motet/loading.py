@@ -84,7 +84,7 @@ def load(
     core = core_config(config)
     slots = _core.weight_slots(core)
     n_bytes = sum(math.prod(shape) * (2 if dtype == "BF16" else 1) for _, dtype, shape in slots)
-    device = gpu.choose(options, core)
+    device = gpu.choose(options, config, core)
     checkpoint = weights = None
     if options.load_format == "auto":
         checkpoint = Checkpoint(directory)
@@ -151,7 +151,7 @@ def _start(
     if device == gpu.CPU:
         budget = options.kv_cache_bytes or _cache_bytes(n_bytes)
     else:
-        budget = gpu.cache_budget(options, core, device, options.max_context or 1)
+        budget = gpu.cache_budget(options, config, core, device)
     max_context = options.max_context or _fitting_context(config, core, device, options, budget)
     if max_context > config.max_position_embeddings:
         raise InvalidRequestError(

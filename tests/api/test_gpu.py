@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from motet import LLM, DeviceError, InvalidRequestError, OutOfMemoryError, _core, gpu
-from motet.config import load_config
+from motet.config import ModelConfig, load_config
 from motet.loading import Options
 from motet.weights import core_config
 
@@ -24,13 +24,24 @@ class Card:
     weights: int = 8 * GB
     workspace: int = GB
 
-    def memory(self, *_: object) -> dict[str, int]:
+    contexts: list[int] = field(default_factory=list)  # that work space was asked for
+
+    def memory(self, _core: object, _device: int, context: int, _batch: int) -> dict[str, int]:
+        self.contexts.append(context)
         return {name: getattr(self, name) for name in ("weights", "workspace", "free", "total")}
 
 
 @pytest.fixture
-def core(tiny_checkpoint: Path) -> _core.ModelConfig:
-    return core_config(load_config(tiny_checkpoint))
+def config(tiny_checkpoint: Path) -> ModelConfig:
+    return load_config(tiny_checkpoint)
+
+
+def budget(options: Options, config: ModelConfig) -> int:
+    return gpu.cache_budget(options, config, core_config(config), 0)
+
+
+def choose(options: Options, config: ModelConfig) -> int:
+    return gpu.choose(options, config, core_config(config))
 
 
 def insert(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,16 +62,16 @@ def test_names_of_devices() -> None:
 
 
 def test_the_cache_gets_what_weights_and_work_space_leave(
-    core: _core.ModelConfig, monkeypatch: pytest.MonkeyPatch
+    config: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     insert(Card(), monkeypatch)
-    share = gpu.cache_budget(Options(gpu_memory=0.75), core, 0, 1024)
+    share = budget(Options(gpu_memory=0.75), config)
     assert share == 12 * GB - 9 * GB
-    assert gpu.cache_budget(Options(gpu_memory=10 * GB), core, 0, 1024) == GB
+    assert budget(Options(gpu_memory=10 * GB), config) == GB
     # Of the whole card only what is free, but for a little.
-    whole = gpu.cache_budget(Options(gpu_memory=1.0), core, 0, 1024)
+    whole = budget(Options(gpu_memory=1.0), config)
     assert 5.5 * GB < whole < 6 * GB
-    assert gpu.cache_budget(Options(kv_cache_bytes=123456789), core, 0, 1024) == 123456789
+    assert budget(Options(kv_cache_bytes=123456789), config) == 123456789
 
 
 @pytest.mark.parametrize(
@@ -77,7 +88,7 @@ def test_the_cache_gets_what_weights_and_work_space_leave(
     ],
 )
 def test_what_does_not_fit_says_what_would(
-    core: _core.ModelConfig,
+    config: ModelConfig,
     monkeypatch: pytest.MonkeyPatch,
     card: Card,
     options: Options,
@@ -85,23 +96,23 @@ def test_what_does_not_fit_says_what_would(
 ) -> None:
     insert(card, monkeypatch)
     with pytest.raises(OutOfMemoryError, match=advice) as caught:
-        gpu.cache_budget(options, core, 0, 1024)
+        budget(options, config)
     assert f"weights {card.weights / GB:.2f} GB" in str(caught.value)
 
 
 def test_auto_takes_a_gpu_only_where_the_model_fits_and_the_options_are_its(
-    core: _core.ModelConfig, monkeypatch: pytest.MonkeyPatch
+    config: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     insert(Card(), monkeypatch)
-    assert gpu.choose(Options(), core) == 0
-    assert gpu.choose(Options(device="cpu"), core) == gpu.CPU
-    assert gpu.choose(Options(device="cuda:3"), core) == 3
-    assert gpu.choose(Options(precision="int8"), core) == gpu.CPU
-    assert gpu.choose(Options(kv_cache_dtype="int8"), core) == gpu.CPU
+    assert choose(Options(), config) == 0
+    assert choose(Options(device="cpu"), config) == gpu.CPU
+    assert choose(Options(device="cuda:3"), config) == 3
+    assert choose(Options(precision="int8"), config) == gpu.CPU
+    assert choose(Options(kv_cache_dtype="int8"), config) == gpu.CPU
     insert(Card(weights=20 * GB), monkeypatch)
-    assert gpu.choose(Options(), core) == gpu.CPU
+    assert choose(Options(), config) == gpu.CPU
     monkeypatch.setattr(_core, "cuda_devices", list)
-    assert gpu.choose(Options(), core) == gpu.CPU
+    assert choose(Options(), config) == gpu.CPU
 
 
 @pytest.mark.skipif(bool(_core.cuda_devices()), reason="there is a GPU")
@@ -116,3 +127,13 @@ def test_without_a_gpu_asking_for_one_is_a_typed_error(tiny_checkpoint: Path) ->
 def test_weights_are_made_up_only_on_a_gpu(tiny_checkpoint: Path) -> None:
     with pytest.raises(InvalidRequestError, match="load_format"):
         LLM(tiny_checkpoint, device="cpu", load_format="dummy")
+
+
+def test_work_space_is_planned_for_the_context_that_may_be_chosen(
+    config: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = Card()
+    insert(card, monkeypatch)
+    budget(Options(), config)
+    budget(Options(max_context=64), config)
+    assert card.contexts == [config.max_position_embeddings, 64]
