@@ -22,6 +22,10 @@ inline constexpr int kWarpSize = 32;
 __device__ __forceinline__ int LaneIndex() { return static_cast<int>(threadIdx.x % kWarpSize); }
 __device__ __forceinline__ int WarpIndex() { return static_cast<int>(threadIdx.x / kWarpSize); }
 
+__device__ __forceinline__ float Bf16Value(uint16_t bits) {
+  return BitsToFloat(uint32_t{bits} << 16);
+}
+
 // The same bits in every lane: additions of the same pairs in the same order.
 __device__ __forceinline__ float WarpSum(float x) {
 #pragma unroll

@@ -145,23 +145,12 @@ __device__ __forceinline__ uint32_t PackBf16(float low, float high) {
   const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
   return *reinterpret_cast<const uint32_t*>(&pair);
 }
-__device__ __forceinline__ float2 UnpackF16(uint32_t pair) {
-  return __half22float2(*reinterpret_cast<const __half2*>(&pair));
-}
-__device__ __forceinline__ uint32_t MultiplyF16(uint32_t a, uint32_t b) {  // both halves
-  const __half2 product =
-      __hmul2(*reinterpret_cast<const __half2*>(&a), *reinterpret_cast<const __half2*>(&b));
-  return *reinterpret_cast<const uint32_t*>(&product);
-}
-__device__ __forceinline__ uint32_t BytePermute(uint32_t a, uint32_t b, uint32_t selector) {
-  return __byte_perm(a, b, selector);
-}
-
-// Never fused into a multiply-add: for arithmetic that must round as the CPU's does.
-__device__ __forceinline__ float AddUnfused(float a, float b) { return __fadd_rn(a, b); }
-__device__ __forceinline__ double AddUnfused(double a, double b) { return __dadd_rn(a, b); }
-__device__ __forceinline__ float MultiplyUnfused(float a, float b) { return __fmul_rn(a, b); }
-__device__ __forceinline__ double MultiplyUnfused(double a, double b) { return __dmul_rn(a, b); }
+// Never one fused multiply-add with what is around them: the same bits wherever they stand, and as
+// on the CPU.
+__device__ __forceinline__ float Add(float a, float b) { return __fadd_rn(a, b); }
+__device__ __forceinline__ double Add(double a, double b) { return __dadd_rn(a, b); }
+__device__ __forceinline__ float Multiply(float a, float b) { return __fmul_rn(a, b); }
+__device__ __forceinline__ double Multiply(double a, double b) { return __dmul_rn(a, b); }
 
 __device__ __forceinline__ uint64_t RoundToUint64(float x) { return __float2ull_rn(x); }
 __device__ __forceinline__ uint64_t MultiplyHigh(uint64_t a, uint64_t b) {
@@ -172,17 +161,12 @@ __device__ __forceinline__ int BitWidth(uint64_t x) {
 }
 
 __device__ __forceinline__ int CountBits(uint32_t bits) { return __popc(bits); }
-// Never one fused multiply-add with what is around them: the same bits wherever they stand.
-__device__ __forceinline__ float Add(float a, float b) { return __fadd_rn(a, b); }
-__device__ __forceinline__ float Multiply(float a, float b) { return __fmul_rn(a, b); }
 // 2^x to two units in the last place; subnormal results are 0.
 __device__ __forceinline__ float Exp2(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
-// A product that is rounded: not fused with a sum that it goes into.
-__device__ __forceinline__ float MultiplyRounded(float a, float b) { return __fmul_rn(a, b); }
 __device__ __forceinline__ float BitsToFloat(uint32_t bits) { return __uint_as_float(bits); }
 __device__ __forceinline__ uint32_t FloatToBits(float x) { return __float_as_uint(x); }
 

@@ -172,29 +172,10 @@ inline uint32_t PackF16(float low, float high) {
 inline uint32_t PackBf16(float low, float high) {
   return FloatToBf16(low) | uint32_t{FloatToBf16(high)} << 16;
 }
-inline float2 UnpackF16(uint32_t pair) {
-  return {F16ToFloat(static_cast<uint16_t>(pair)), F16ToFloat(static_cast<uint16_t>(pair >> 16))};
-}
-inline uint32_t MultiplyF16(uint32_t a, uint32_t b) {
-  const float2 x = UnpackF16(a), y = UnpackF16(b);
-  return PackF16(x.x * y.x, x.y * y.y);
-}
-inline uint32_t BytePermute(uint32_t a, uint32_t b, uint32_t selector) {
-  const uint64_t bytes = uint64_t{b} << 32 | a;
-  uint32_t result = 0;
-  for (int i = 0; i < 4; ++i) {
-    const uint32_t s = selector >> (4 * i);
-    const auto byte = static_cast<uint8_t>(bytes >> (8 * (s & 7)));
-    const uint8_t value = s & 8 ? (byte & 0x80 ? 0xFF : 0) : byte;
-    result |= uint32_t{value} << (8 * i);
-  }
-  return result;
-}
-
-inline float AddUnfused(float a, float b) { return a + b; }
-inline double AddUnfused(double a, double b) { return a + b; }
-inline float MultiplyUnfused(float a, float b) { return a * b; }
-inline double MultiplyUnfused(double a, double b) { return a * b; }
+inline float Add(float a, float b) { return a + b; }
+inline double Add(double a, double b) { return a + b; }
+inline float Multiply(float a, float b) { return a * b; }
+inline double Multiply(double a, double b) { return a * b; }
 
 inline uint64_t RoundToUint64(float x) { return static_cast<uint64_t>(std::rint(x)); }
 inline uint64_t MultiplyHigh(uint64_t a, uint64_t b) {
@@ -203,10 +184,7 @@ inline uint64_t MultiplyHigh(uint64_t a, uint64_t b) {
 inline int BitWidth(uint64_t x) { return static_cast<int>(std::bit_width(x)); }
 
 inline int CountBits(uint32_t bits) { return std::popcount(bits); }
-inline float Add(float a, float b) { return a + b; }
-inline float Multiply(float a, float b) { return a * b; }
 inline float Exp2(float x) { return std::exp2(x); }
-inline float MultiplyRounded(float a, float b) { return a * b; }
 inline float BitsToFloat(uint32_t bits) { return std::bit_cast<float>(bits); }
 inline uint32_t FloatToBits(float x) { return std::bit_cast<uint32_t>(x); }
 

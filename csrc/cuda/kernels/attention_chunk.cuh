@@ -139,7 +139,7 @@ __device__ __forceinline__ float2 RowMax(const float (&s)[kTiles][4]) {
 
 // The partial's max. Rounded by itself: a kernel must not fuse the product with what follows.
 __device__ __forceinline__ float ChunkMax(float largest_product, float scale) {
-  return MultiplyRounded(largest_product, scale);
+  return Multiply(largest_product, scale);
 }
 // Of a row that sees none of the keys the max is -infinity, and every p shall be 0.
 __device__ __forceinline__ float FiniteOrZero(float max) { return max == -INFINITY ? 0.0f : max; }
@@ -203,13 +203,13 @@ __device__ __forceinline__ MergeFactors FactorsOf(float max, float chunk_max) {
   return {Exp2(max - base), Exp2(chunk_max - base)};
 }
 __device__ __forceinline__ float Merge(float sum, float chunk_sum, const MergeFactors& factors) {
-  return fmaf(sum, factors.so_far, MultiplyRounded(chunk_sum, factors.chunk));
+  return fmaf(sum, factors.so_far, Multiply(chunk_sum, factors.chunk));
 }
 __device__ __forceinline__ float SinkMax(uint16_t sink) {
-  return MultiplyRounded(BitsToFloat(uint32_t{sink} << 16), kLog2E);
+  return Multiply(Bf16Value(sink), kLog2E);
 }
 __device__ __forceinline__ float Output(float values, float sum) {
-  return MultiplyRounded(values, 1.0f / sum);
+  return Multiply(values, 1.0f / sum);
 }
 
 }  // namespace motet::cuda

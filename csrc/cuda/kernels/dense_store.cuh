@@ -13,10 +13,6 @@
 
 namespace motet::cuda {
 
-__device__ __forceinline__ float Bf16At(const uint16_t* p, int64_t i) {
-  return BitsToFloat(uint32_t{p[i]} << 16);
-}
-
 __device__ __forceinline__ uint16_t SaturatedF16(float x) {
   constexpr float kLargest = 65504;
   const float y = x > kLargest ? kLargest : x < -kLargest ? -kLargest : x;  // NaN stays
@@ -54,8 +50,8 @@ struct StoreQkv {
                     : a.keys) +
             r.row + head * a.head_dim * (r.cached ? kPageTokens : 1);
     const uint16_t* bias = (is_q ? a.q_bias : is_v ? a.v_bias : a.k_bias) + head * a.head_dim;
-    r.bias[0] = Bf16At(bias, r.row);
-    r.bias[1] = Bf16At(bias, r.row + r.distance);
+    r.bias[0] = Bf16Value(bias[r.row]);
+    r.bias[1] = Bf16Value(bias[r.row + r.distance]);
     return r;
   }
 
@@ -116,7 +112,7 @@ struct StoreOutProj {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       r.valid[i] = r.row + 8 * i < a.weight.rows;
-      if (r.valid[i]) r.bias[i] = Bf16At(a.bias, r.row + 8 * i);
+      if (r.valid[i]) r.bias[i] = Bf16Value(a.bias[r.row + 8 * i]);
     }
     return r;
   }

@@ -8,10 +8,6 @@ namespace {
 
 constexpr int kThreads = 256;
 
-__device__ __forceinline__ float Bf16At(const uint16_t* p, int64_t i) {
-  return BitsToFloat(uint32_t{p[i]} << 16);
-}
-
 // The sum of every thread's x, the same bits in each.
 __device__ __forceinline__ float BlockSum(float x) {
   __shared__ float sums[kThreads / kWarpSize];
@@ -32,7 +28,7 @@ __global__ void __launch_bounds__(kThreads) RmsNormKernel(RmsNormArgs a) {
   for (int64_t j = threadIdx.x; j < a.size; j += kThreads) squares += x[j] * x[j];
   const float scale = rsqrtf(BlockSum(squares) / static_cast<float>(a.size) + a.eps);
   const auto value = [&](int64_t j) {
-    return j < a.size ? x[j] * scale * Bf16At(a.weight, j) : 0.0f;
+    return j < a.size ? x[j] * scale * Bf16Value(a.weight[j]) : 0.0f;
   };
   for (int64_t j = 2 * threadIdx.x; j < a.out.stride; j += 2 * kThreads) {
     StorePair(a.out, i, j, value(j), value(j + 1));

@@ -17,10 +17,6 @@ constexpr int kAhead = 12;  // a lane's loads of weights under way: all of a row
 constexpr int kFewRouted = 16;
 constexpr int kMaxSharedColumns = 98 * 1024 / 4;  // of all tokens of a block
 
-__device__ __forceinline__ float Bf16ToFloat(uint16_t bits) {
-  return BitsToFloat(uint32_t{bits} << 16);
-}
-
 // Columns [column, column + 8) of a row of weights, zeros past its end.
 __device__ __forceinline__ uint4 LoadWeights(const uint16_t* row, int column, int hidden,
                                              bool aligned) {
@@ -89,7 +85,7 @@ __device__ __forceinline__ void Normalise(const RouteArgs& a, int first_token, i
     const float scale = rsqrtf(Add(total / static_cast<float>(a.hidden), a.eps));
     for (int c = thread; c < stride; c += kThreads) {
       float& value = normed[n * stride + SharedAt(c)];
-      value = there && c < a.hidden ? Multiply(Multiply(value, scale), Bf16ToFloat(a.norm[c])) : 0;
+      value = there && c < a.hidden ? Multiply(Multiply(value, scale), Bf16Value(a.norm[c])) : 0;
     }
   }
   __syncthreads();
@@ -157,7 +153,7 @@ __global__ void __launch_bounds__(kThreads) LogitsKernel(RouteArgs a, int stride
       const int expert = first_expert + e;
       if (LaneIndex() == 0 && first_token + n < a.num_tokens && expert < a.num_experts) {
         a.logits[int64_t{first_token + n} * a.num_experts + expert] =
-            Add(total, Bf16ToFloat(a.router_bias[expert]));
+            Add(total, Bf16Value(a.router_bias[expert]));
       }
     }
   }

@@ -24,13 +24,12 @@ __device__ __forceinline__ float FromOrderedBits(uint32_t ordered) {
 __device__ __forceinline__ float Exp(float x) {
   constexpr float kLog2E = 1.44269504f, kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
   constexpr float kRound = 0x1.8p23f;
-  const float n = AddUnfused(AddUnfused(MultiplyUnfused(x, kLog2E), kRound), -kRound);
-  const float r =
-      AddUnfused(AddUnfused(x, MultiplyUnfused(n, -kLn2High)), MultiplyUnfused(n, -kLn2Low));
+  const float n = Add(Add(Multiply(x, kLog2E), kRound), -kRound);
+  const float r = Add(Add(x, Multiply(n, -kLn2High)), Multiply(n, -kLn2Low));
   constexpr float kTerms[] = {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f};
   float sum = 1.0f / 5040;
 #pragma unroll
-  for (const float term : kTerms) sum = AddUnfused(MultiplyUnfused(sum, r), term);
+  for (const float term : kTerms) sum = Add(Multiply(sum, r), term);
   return BitsToFloat(FloatToBits(sum) + (static_cast<uint32_t>(static_cast<int>(n)) << 23));
 }
 
@@ -43,8 +42,7 @@ struct Weigher {
   __device__ __forceinline__ Weigher(const DrawParams& params, float max, int vocab_bits) {
     double depth = 80.0;
     if (params.min_p > 0.0) depth = fmin(depth, -log(params.min_p));
-    const double lowest =
-        AddUnfused(static_cast<double>(max), -MultiplyUnfused(depth, params.temperature));
+    const double lowest = Add(static_cast<double>(max), -Multiply(depth, params.temperature));
     floor = lowest > -static_cast<double>(kLargest) ? static_cast<float>(lowest) : -kLargest;
     top = max > kLargest ? kLargest : max;
     scale = static_cast<float>(1.0 / params.temperature);
@@ -52,7 +50,7 @@ struct Weigher {
   }
 
   __device__ __forceinline__ float Exponent(float x) const {
-    const float exponent = MultiplyUnfused(AddUnfused(x > kLargest ? kLargest : x, -top), scale);
+    const float exponent = Multiply(Add(x > kLargest ? kLargest : x, -top), scale);
     return exponent > -80.0f ? exponent : -80.0f;
   }
   // 0 for NaN, and for what is too small to be drawn.
