@@ -49,7 +49,7 @@ class Matrix:
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("tokens", [*TOKENS, 7, 300])
+@pytest.mark.parametrize("tokens", [*TOKENS, 4, 7, 300])
 @pytest.mark.parametrize(
     ("weights", "rows", "cols"),
     [("mxfp4", *shape) for shape in [(1, 32), (4, 64), (7, 480), (5, 544), (17, 96), (35, 2880)]]

@@ -24,7 +24,8 @@ inline void TransposeDwords(const uint8_t* at, int64_t stride, __m256i* out) {
     const auto load = [&](int r) {
       return _mm_loadu_si128(reinterpret_cast<const __m128i*>(at + r * stride));
     };
-    v[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(load(i)), load(4 + i), 1);
+    v[i] = _mm256_blend_epi32(_mm256_castsi128_si256(load(i)),
+                              _mm256_broadcastsi128_si256(load(4 + i)), 0xF0);
   }
   const __m256i a = _mm256_unpacklo_epi32(v[0], v[1]), b = _mm256_unpackhi_epi32(v[0], v[1]);
   const __m256i c = _mm256_unpacklo_epi32(v[2], v[3]), d = _mm256_unpackhi_epi32(v[2], v[3]);
@@ -90,12 +91,9 @@ class RowGroup {
     return padded;
   }
 
-  // Calls use(p, word p of a block), for all in order.
+  // Calls use(p, word p of a block), for all in order, from rows as Blocks gives them.
   template <class Use>
-  void Decode(int64_t block, __m256 scale, const Use& use) const {
-    uint8_t padded[kLanes * kBlockBytes];
-    int64_t stride;
-    const uint8_t* at = Blocks(block, 1, padded, &stride);
+  static void Decode(const uint8_t* at, int64_t stride, __m256 scale, const Use& use) {
     const __m256 inverse = InverseScales(scale);
     __m256i dwords[4], words[4];
     if constexpr (kIsMxfp4) TransposeDwords(at, stride, dwords);
@@ -221,13 +219,17 @@ class FixedTile {
       const int64_t row = row0 + g * kLanes;
       const Rows w(a, row < a.row_end ? row : a.row_end - 1);
       w.LoadScales(block0, scales_[g]);
+      uint8_t padded[kLanes * kTileBlocks * Rows::kBlockBytes];
+      int64_t stride;
+      const uint8_t* at = w.Blocks(block0, n, padded, &stride);
       for (int b = 0; b < n; ++b) {
         if constexpr (kPrefetchBesideProducts<Format>) {
           ahead.Prefetch();
         } else {
           w.Prefetch(kTileGroups, block0 + b, 1);
         }
-        w.Decode(block0 + b, scales_[g][b], [&](int p, __m256i word) { decoded_[b][p][g] = word; });
+        Rows::Decode(at + b * Rows::kBlockBytes, stride, scales_[g][b],
+                     [&](int p, __m256i word) { decoded_[b][p][g] = word; });
       }
     }
     return ahead;
