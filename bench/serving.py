@@ -141,32 +141,53 @@ def shared_prefix(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def speculation(args: argparse.Namespace) -> dict[str, Any]:
-    """A replay of the greedy answer with one token in five wrong; no prediction at all."""
+    """A replay of the greedy answer with one token in five wrong; no prediction at all.
+
+    A round is plain, unrelated, replay, unrelated, plain, so that a machine that gets slower or
+    faster meanwhile favours none. `unrelated_drafts` are what look-up drafted a token without a
+    prediction: what is lost besides is the machine's noise.
+    """
     options: dict[str, Any] = {"precision": args.precision, "threads": args.threads}
     ids, n_new = token_ids(64, VOCAB), 96
-    plain_llm, llm = (
-        LLM(args.checkpoint, **options),
-        LLM(args.checkpoint, speculation=True, **options),
-    )
-    rng = np.random.default_rng(0)
-    answer = plain_llm.generate(ids, max_tokens=n_new, **GREEDY).token_ids
-    replay = [t if rng.random() < 0.8 else int(rng.integers(VOCAB)) for t in answer]
-    times_of(llm, ids, n_new, prediction=replay)  # costs and acceptance are learned
-    ratios, unrelated = [], []
-    for _ in range(args.rounds):
-        plain = rate(times_of(plain_llm, ids, n_new))
-        ratios.append(rate(times_of(llm, ids, n_new, prediction=replay)) / plain)
-        unrelated.append(rate(times_of(llm, ids, n_new)) / plain)
-    assert llm.generate(ids, max_tokens=n_new, prediction=replay, **GREEDY).token_ids == answer
-    drafted = llm.metrics()
-    plain_llm.close()
-    llm.close()
+    with (
+        LLM(args.checkpoint, **options) as plain_llm,
+        LLM(args.checkpoint, speculation=True, **options) as llm,
+    ):
+        rng = np.random.default_rng(0)
+        answer = plain_llm.generate(ids, max_tokens=n_new, **GREEDY).token_ids
+        replay = [t if rng.random() < 0.8 else int(rng.integers(VOCAB)) for t in answer]
+
+        def drafted(**prediction: Any) -> tuple[float, float, float]:
+            """Tokens a second, drafts and accepted drafts of one answer."""
+            before = llm.metrics()
+            speed = rate(times_of(llm, ids, n_new, **prediction))
+            after = llm.metrics()
+            keys = ("draft_tokens", "accepted_draft_tokens")
+            drafts, accepted = (after[key] - before[key] for key in keys)
+            return speed, drafts, accepted
+
+        drafted(prediction=replay)  # costs and acceptance are learned
+        replays, unrelated = [], []
+        drafts = accepted = unrelated_drafts = 0.0
+        for _ in range(args.rounds):
+            plain = [rate(times_of(plain_llm, ids, n_new))]
+            first = drafted()
+            again = drafted(prediction=replay)
+            second = drafted()
+            plain.append(rate(times_of(plain_llm, ids, n_new)))
+            replays.append(again[0] / statistics.mean(plain))
+            unrelated.append((first[0] + second[0]) / sum(plain))
+            drafts, accepted = drafts + again[1], accepted + again[2]
+            unrelated_drafts += first[1] + second[1]
+        output = llm.generate(ids, max_tokens=n_new, prediction=replay, **GREEDY).token_ids
+        assert output == answer
     return {
-        "replay_ratio": statistics.median(ratios),
-        "replay_ratios": ratios,
+        "replay_ratio": statistics.median(replays),
+        "replay_ratios": replays,
+        "accepted": accepted / max(drafts, 1),
         "unrelated_ratio": statistics.median(unrelated),
         "unrelated_ratios": unrelated,
-        "accepted": drafted["accepted_draft_tokens"] / max(drafted["draft_tokens"], 1),
+        "unrelated_drafts": unrelated_drafts / (2 * args.rounds * n_new),
     }
 
 
