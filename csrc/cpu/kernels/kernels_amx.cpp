@@ -19,6 +19,8 @@
 #include "cpu/kernels/quantize.inl"
 
 // And these against those above.
+#include "cpu/kernels/tiles_amx.inl"
+
 #include "cpu/kernels/matmul_fixed_amx.inl"
 #include "cpu/kernels/peak_amx.inl"
 
