@@ -3,9 +3,9 @@
 // same bits.
 //
 // Never run on a CPU that has AMX, only emulated (csrc/cpu/emulator). Cycles a block, sixteen
-// tokens and sixteen rows on Sapphire Rapids, counted: a cycle does 2 vector operations, 2 loads
-// and 1 store of 64 bytes (a row of a tile is one), a product of tiles takes 16 however few columns
-// it has.
+// tokens and sixteen rows on Sapphire Rapids, counted and not measured: 2 vector operations, 2
+// loads and 1 store of 64 bytes a cycle, where each row of a tile is one, and 16 cycles a product
+// of tiles.
 //               vector   loads   stores   products   the most   avx512vnni (vector)
 //   MXFP4         40       45      32         32         45       (16 + 3) · 16/2 = 152
 //   bf16          56       57      48         64         64                         152
