@@ -10,15 +10,15 @@
 namespace motet {
 namespace {
 
-// Intel SDM, volume 2, CPUID: leaf 7, sub-leaf 0, bits of EDX. (Not every compiler's
-// __builtin_cpu_supports knows these.)
-constexpr unsigned kAmxTile = 1u << 24;
+// What not every compiler's __builtin_cpu_supports knows. (Intel SDM, volume 2, CPUID)
+constexpr unsigned kF16c = 1u << 29;     // leaf 1, ECX
+constexpr unsigned kAmxTile = 1u << 24;  // leaf 7, sub-leaf 0, EDX
 constexpr unsigned kAmxInt8 = 1u << 25;
 
-unsigned Leaf7Edx() {
-  unsigned eax, ebx, ecx, edx;
-  return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) ? edx : 0;
-}
+struct Leaf {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  explicit Leaf(unsigned number) { __get_cpuid_count(number, 0, &eax, &ebx, &ecx, &edx); }
+};
 
 // Asks for the state of tiles, 8 KiB a thread that the system saves, without which the first tile
 // instruction ends the process. Linux gives it to a process and all its threads. (Linux's
@@ -42,10 +42,10 @@ bool HasTileData(unsigned features) {
 
 std::vector<std::pair<std::string, bool>> CpuFeatures() {
   __builtin_cpu_init();
-  const unsigned edx = Leaf7Edx();
+  const unsigned edx = Leaf(7).edx;
   return {{"avx2", __builtin_cpu_supports("avx2") != 0},
           {"fma", __builtin_cpu_supports("fma") != 0},
-          {"f16c", __builtin_cpu_supports("f16c") != 0},
+          {"f16c", (Leaf(1).ecx & kF16c) != 0},
           {"avx512f", __builtin_cpu_supports("avx512f") != 0},
           {"avx512bw", __builtin_cpu_supports("avx512bw") != 0},
           {"avx512vl", __builtin_cpu_supports("avx512vl") != 0},
