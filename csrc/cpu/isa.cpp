@@ -6,6 +6,15 @@
 #include "base/error.h"
 
 namespace motet {
+namespace {
+
+#ifdef MOTET_AMX_EMULATED
+constexpr bool kAmxEmulated = true;
+#else
+constexpr bool kAmxEmulated = false;
+#endif
+
+}  // namespace
 
 std::vector<const KernelTable*> RunnableKernels() {
   const auto features = CpuFeatures();
@@ -15,12 +24,16 @@ std::vector<const KernelTable*> RunnableKernels() {
   };
   const bool avx2 = Avx2Kernels() && has("avx2") && has("fma") && has("f16c");
   const bool avx512 = avx2 && has("avx512f") && has("avx512bw") && has("avx512vl");
+  const bool vnni = avx512 && has("avx512vnni");
+  const bool amx = vnni && has("amx-tile") && has("amx-int8") && has("xtiledata");
   std::vector<const KernelTable*> tables;
-  if (avx512 && has("avx512vnni")) tables.push_back(Avx512VnniKernels());
+  if (amx && AmxKernels() && !kAmxEmulated) tables.push_back(AmxKernels());
+  if (vnni) tables.push_back(Avx512VnniKernels());
   if (avx512) tables.push_back(Avx512Kernels());
   if (avx2) tables.push_back(Avx2Kernels());
   if (NeonDotprodKernels() && has("asimddp")) tables.push_back(NeonDotprodKernels());
   if (NeonKernels() && has("neon")) tables.push_back(NeonKernels());
+  if (avx2 && kAmxEmulated) tables.push_back(AmxKernels());  // never chosen unasked
   tables.push_back(PortableKernels());
   return tables;
 }

@@ -109,6 +109,7 @@ const KernelTable* PortableKernels();
 const KernelTable* Avx2Kernels();
 const KernelTable* Avx512Kernels();      // F, BW, VL
 const KernelTable* Avx512VnniKernels();  // those and VNNI
+const KernelTable* AmxKernels();         // all those, AMX-TILE and AMX-INT8
 const KernelTable* NeonKernels();
 const KernelTable* NeonDotprodKernels();
 

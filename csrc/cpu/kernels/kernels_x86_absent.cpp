@@ -6,5 +6,6 @@ namespace motet {
 const KernelTable* Avx2Kernels() { return nullptr; }
 const KernelTable* Avx512Kernels() { return nullptr; }
 const KernelTable* Avx512VnniKernels() { return nullptr; }
+const KernelTable* AmxKernels() { return nullptr; }
 
 }  // namespace motet
