@@ -19,25 +19,20 @@
 // Written against those.
 #include "cpu/kernels/matmul_mxfp4_dotprod.inl"
 
+// What there is by the table's names.
+#include "cpu/kernels/kernel_table.inl"
+
 namespace motet {
 
 const KernelTable* NeonDotprodKernels() {
-  static constexpr KernelTable kTable = {
-      .name = "neon_dotprod",
-      .matmul = Matmul,
-      .matmul_fixed = MatmulFixedDot,
-      .quantize_fixed = QuantizeFixedSplit,
-      .matmul_int8 = MatmulInt8Dot,
-      .quantize_int8 = QuantizeInt8,
-      .rms_norm = RmsNorm,
-      .rope = Rope,
-      .swiglu = Swiglu,
-      .attention_f16 = Attention<uint16_t>,
-      .attention_f32 = Attention<float>,
-      .attention_int8 = Attention<int8_t>,
-      .peak_fixed_dots = PeakSplitDots,
-      .peak_int8_dots = PeakDots<int8_t>,
-  };
+  static constexpr KernelTable kTable = [] {
+    KernelTable table = TableNamed("neon_dotprod");
+    table.matmul_fixed = MatmulFixedDot;
+    table.quantize_fixed = QuantizeFixedSplit;
+    table.matmul_int8 = MatmulInt8Dot;
+    table.peak_fixed_dots = PeakSplitDots;
+    return table;
+  }();
   return &kTable;
 }
 

@@ -16,25 +16,13 @@
 #include "cpu/kernels/peak.inl"
 #include "cpu/kernels/quantize.inl"
 
+// What there is by the table's names.
+#include "cpu/kernels/kernel_table.inl"
+
 namespace motet {
 
 const KernelTable* PortableKernels() {
-  static constexpr KernelTable kTable = {
-      .name = "portable",
-      .matmul = Matmul,
-      .matmul_fixed = MatmulFixed,
-      .quantize_fixed = QuantizeFixed,
-      .matmul_int8 = MatmulInt8,
-      .quantize_int8 = QuantizeInt8,
-      .rms_norm = RmsNorm,
-      .rope = Rope,
-      .swiglu = Swiglu,
-      .attention_f16 = Attention<uint16_t>,
-      .attention_f32 = Attention<float>,
-      .attention_int8 = Attention<int8_t>,
-      .peak_fixed_dots = PeakDots<int16_t>,
-      .peak_int8_dots = PeakDots<int8_t>,
-  };
+  static constexpr KernelTable kTable = TableNamed("portable");
   return &kTable;
 }
 

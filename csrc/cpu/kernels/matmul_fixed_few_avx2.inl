@@ -159,25 +159,5 @@ void MatmulFew(const FixedMatmulArgs& a) {
   }
 }
 
-template <WeightFormat Format, class Integer>
-void MatmulFewOrTiles(const FixedMatmulArgs& a) {
-  constexpr int kFew = kFewTokens<Integer>;
-  a.tokens <= kFew ? MatmulFew<Format, Integer, kFew>(a) : MatmulTiles<Format, Integer>(a);
-}
-
-void MatmulFixed(const FixedMatmulArgs& a) {
-  if (a.weight.format == WeightFormat::kMxfp4) {
-    return MatmulFewOrTiles<WeightFormat::kMxfp4, int16_t>(a);
-  }
-  MatmulFewOrTiles<WeightFormat::kBf16, int16_t>(a);
-}
-
-void MatmulInt8(const FixedMatmulArgs& a) {
-  if (a.weight.format == WeightFormat::kMxfp4) {
-    return MatmulFewOrTiles<WeightFormat::kMxfp4, int8_t>(a);
-  }
-  MatmulTiles<WeightFormat::kInt8, int8_t>(a);
-}
-
 }  // namespace
 }  // namespace motet

@@ -3,7 +3,8 @@
 namespace motet {
 namespace {
 
-int64_t PeakTiles(int64_t rounds) {
+template <class Integer>
+int64_t PeakDots(int64_t rounds) {
   alignas(64) int32_t sums[kAmxTokens][kLanes];
   const TileConfig config(kAmxTokens);
   _tile_zero(4);
@@ -19,11 +20,9 @@ int64_t PeakTiles(int64_t rounds) {
     _tile_dpbssd(3, 4, 6);
   }
   _tile_stored(0, sums, 64);
-  return rounds * 4 * kAmxTokens * kLanes * kFixedBlockSize;
+  // An integer of 16 bits takes two products of bytes.
+  return rounds * 4 * kAmxTokens * kLanes * kFixedBlockSize / static_cast<int64_t>(sizeof(Integer));
 }
-
-// An integer of 16 bits takes two products of bytes.
-int64_t PeakSplitTiles(int64_t rounds) { return PeakTiles(rounds) / 2; }
 
 }  // namespace
 }  // namespace motet
