@@ -1,0 +1,329 @@
+// A chunk of a cache of 8-bit integers (int8_page.cuh). Products take them as half precision, which
+// has them exactly: scores are multiplied by the scales of keys afterwards, values by theirs
+// before, as half precision has no range to spare for p times a scale.
+#pragma once
+
+#include "cuda/kernels/attention_chunk.cuh"
+#include "cuda/kernels/int8_page.cuh"
+
+namespace motet::cuda {
+
+template <int kDim>
+inline constexpr int kBlocks = kDim / 16;  // of columns
+
+// Integers become half precision times 1/64 and scales take 64 times: those of small values are
+// then no subnormal numbers before the values are, and the largest, 65504 / 127, still fits.
+inline constexpr float kInt8ScaleFactor = 64;
+
+// A word of four bytes: as low bits of the mantissa of 16 a byte adds 1/64 of itself; 16 + 128/64
+// are taken away.
+__device__ __forceinline__ void IntegersToF16(uint32_t bytes, uint32_t& b0, uint32_t& b1) {
+  constexpr uint32_t kSixteen = 0x4C4C4C4Cu, kMinusEighteen = 0xCC80CC80u;
+  b0 = AddF16(PickBytes(bytes, kSixteen, 0x4140), kMinusEighteen);
+  b1 = AddF16(PickBytes(bytes, kSixteen, 0x4342), kMinusEighteen);
+}
+
+// A lane's four words as operands, (x, y) and (z, w) of each vector.
+__device__ __forceinline__ void Operands(const uint4& words, uint4 (&b)[2]) {
+  IntegersToF16(words.x, b[0].x, b[0].y);
+  IntegersToF16(words.y, b[0].z, b[0].w);
+  IntegersToF16(words.z, b[1].x, b[1].y);
+  IntegersToF16(words.w, b[1].z, b[1].w);
+}
+
+// Scales of a page's values as a lane multiplies by them: pairs of the elements of words, one lane
+// t after the other.
+struct alignas(16) ValueScales {
+  uint16_t scales[kPageTokens];
+
+  __device__ __forceinline__ void Set(float scale) {  // of token `lane`
+    const int token = LaneIndex();
+    scales[token % 8 / 2 * 8 + token / 8 * 2 + token % 2] =
+        static_cast<uint16_t>(PackF16(Multiply(scale, kInt8ScaleFactor), 0));
+  }
+  __device__ __forceinline__ uint4 OfLane() const {
+    return reinterpret_cast<const uint4*>(scales)[LaneIndex() % 4];
+  }
+};
+
+// Of values: each vector has a column's tokens.
+__device__ __forceinline__ void ScaledOperands(const uint4& words, const uint4& scales,
+                                               uint4 (&b)[2]) {
+  Operands(words, b);
+#pragma unroll
+  for (uint4& column : b) {
+    column.x = MultiplyF16(column.x, scales.x);
+    column.y = MultiplyF16(column.y, scales.y);
+    column.z = MultiplyF16(column.z, scales.z);
+    column.w = MultiplyF16(column.w, scales.w);
+  }
+}
+
+// Of keys 8n + 2t and + 1.
+__device__ __forceinline__ void MultiplyScores(float (&s)[4], const float2& scales) {
+  s[0] = Multiply(s[0], scales.x);
+  s[1] = Multiply(s[1], scales.y);
+  s[2] = Multiply(s[2], scales.x);
+  s[3] = Multiply(s[3], scales.y);
+}
+
+// A KV head's part of a page of keys or values. Of no page it is the first one's: nothing sees what
+// is read there, and integers are always finite.
+template <int kDim>
+class Int8Page {
+ public:
+  __device__ __forceinline__ Int8Page(const AttentionArgs& args, const void* pages, int kv_head,
+                                      int page) {
+    const int64_t head = int64_t{max(page, 0)} * args.kv_heads + kv_head;
+    bytes_ = static_cast<const char*>(pages) + head * Int8HeadBytes(kDim);
+  }
+
+  __device__ __forceinline__ void Prefetch() const {
+    for (int i = LaneIndex() * 128; i < Int8HeadBytes(kDim); i += kWarpSize * 128) {
+      PrefetchLineToL2(bytes_ + i);
+    }
+  }
+  // The lane's words.
+  __device__ __forceinline__ const uint4* Block(int i) const {
+    return reinterpret_cast<const uint4*>(bytes_) + i * kWarpSize + LaneIndex();
+  }
+  __device__ __forceinline__ const float* Scales() const {
+    return reinterpret_cast<const float*>(bytes_ + kPageTokens * kDim);
+  }
+  // Of token `lane`. Where nobody sees it there may be NaN.
+  __device__ __forceinline__ float ScaleOrZero(int start, const KeyRange& range) const {
+    const int position = start + LaneIndex();
+    const float scale = Scales()[LaneIndex()];
+    return position >= range.begin && position < range.end ? scale : 0.0f;
+  }
+
+ private:
+  const char* bytes_;
+};
+
+// For AttendTokensKernel: keys go from global memory to operands, values through shared memory,
+// since a warp scores a page but multiplies columns of all pages.
+template <int kDim>
+class Int8TokenChunk {
+ public:
+  struct alignas(16) Shared {
+    uint16_t q[kMaxGroup * kSharedStride<kDim>];
+    uint4 values[kChunkPages][kBlocks<kDim>][kWarpSize];
+    ValueScales scales[kChunkPages];
+  };
+
+  __device__ __forceinline__ Int8TokenChunk(const WarpPage& page, Shared& shared)
+      : page_(page),
+        shared_(shared),
+        keys_(page.args, page.args.cache.keys, page.kv_head, page.page),
+        values_(page.args, page.args.cache.values, page.kv_head, page.page) {}
+
+  __device__ __forceinline__ void Prefetch() const {
+    if (page_.page < 0) return;
+    keys_.Prefetch();
+    values_.Prefetch();
+  }
+
+  __device__ __forceinline__ void Load() {
+    LoadQuery<kDim>(shared_.q, page_);
+    CopyCommit();
+#pragma unroll
+    for (int i = 0; i < kBlocks<kDim>; ++i) {
+      CopyAsync16(&shared_.values[WarpIndex()][i][LaneIndex()], values_.Block(i));
+    }
+    CopyCommit();
+#pragma unroll
+    for (int i = 0; i < kBlocks<kDim>; ++i) key_words_[i] = *keys_.Block(i);
+#pragma unroll
+    for (int n = 0; n < kPageTokens / 8; ++n) {
+      key_scales_[n] = reinterpret_cast<const float2*>(keys_.Scales())[4 * n + LaneIndex() % 4];
+    }
+    value_scale_ = values_.ScaleOrZero(page_.start, page_.keys);
+  }
+
+  __device__ __forceinline__ void Scores(float (&s)[1][kPageTokens / 8][4]) const {
+    SetZero(s[0]);
+    CopyWait<1>();
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < kBlocks<kDim>; ++i) {
+      uint32_t a[4];
+      LoadRows(a, shared_.q + 16 * i, kSharedStride<kDim>);
+      uint4 b[2];
+      Operands(key_words_[i], b);
+#pragma unroll
+      for (int n = 0; n < kPageTokens / 8; n += 2) {
+        MmaF16(s[0][n], a, b[n / 2].x, b[n / 2].y);
+        MmaF16(s[0][n + 1], a, b[n / 2].z, b[n / 2].w);
+      }
+    }
+#pragma unroll
+    for (int n = 0; n < kPageTokens / 8; ++n) {
+      MultiplyScores(s[0][n], make_float2(Multiply(key_scales_[n].x, kInt8ScaleFactor),
+                                          Multiply(key_scales_[n].y, kInt8ScaleFactor)));
+    }
+  }
+
+  __device__ __forceinline__ void WaitForValues() {
+    shared_.scales[WarpIndex()].Set(value_scale_);
+    CopyWait<0>();
+  }
+
+  __device__ __forceinline__ void Values(const uint32_t (&p)[1][kChunkKeys / 16][4], int column,
+                                         float (&sums)[1][2][4]) const {
+    SetZero(sums[0]);
+#pragma unroll
+    for (int page = 0; page < kChunkPages; ++page) {
+      uint4 b[2];
+      ScaledOperands(shared_.values[page][column / 16][LaneIndex()], shared_.scales[page].OfLane(),
+                     b);
+#pragma unroll
+      for (int h = 0; h < 2; ++h) MmaF16(sums[0][h], p[0][2 * page], b[h].x, b[h].y);
+#pragma unroll
+      for (int h = 0; h < 2; ++h) MmaF16(sums[0][h], p[0][2 * page + 1], b[h].z, b[h].w);
+    }
+  }
+
+ private:
+  const WarpPage& page_;
+  Shared& shared_;
+  Int8Page<kDim> keys_, values_;
+  uint4 key_words_[kBlocks<kDim>];
+  float2 key_scales_[kPageTokens / 8];
+  float value_scale_;
+};
+
+// For AttendRunsKernel: all warps need all of a chunk, which becomes half precision once, in shared
+// memory. There the bytes come to where what they become will be; the thread that asked for them
+// puts it there. A warp takes (part of) a page.
+template <int kDim, int kThreads>
+class Int8RunChunk {
+  struct Chunk {
+    uint4 operands[kChunkPages][kBlocks<kDim>][2][kWarpSize];
+  };
+
+ public:
+  struct alignas(16) Shared {
+    Chunk keys, values;
+    float key_scales[kChunkKeys];
+    ValueScales value_scales[kThreads / kWarpSize];
+  };
+
+  __device__ __forceinline__ Int8RunChunk(const RunPages& pages, Shared& shared)
+      : pages_(pages), shared_(shared) {}
+
+  __device__ __forceinline__ void StartKeys(int first) {
+    Start(shared_.keys, pages_.args.cache.keys, first);
+  }
+  __device__ __forceinline__ void FinishKeys() {
+    CopyWait<0>();
+    ForBlocks(shared_.keys, [](int, uint4* lane) {
+      uint4 b[2];
+      Operands(*lane, b);
+      lane[0] = b[0];
+      lane[kWarpSize] = b[1];
+    });
+    if (WarpIndex() < kChunkPages) {
+      shared_.key_scales[threadIdx.x] = Multiply(scale_, kInt8ScaleFactor);
+    }
+  }
+  __device__ __forceinline__ void StartValues(int first) {
+    Start(shared_.values, pages_.args.cache.values, first);
+  }
+  __device__ __forceinline__ void FinishValues() {
+    ValueScales& of_page = shared_.value_scales[WarpIndex()];
+    of_page.Set(scale_);
+    SyncWarp();
+    const uint4 scales = of_page.OfLane();
+    CopyWait<0>();
+    ForBlocks(shared_.values, [&](int, uint4* lane) {
+      uint4 b[2];
+      ScaledOperands(*lane, scales, b);
+      lane[0] = b[0];
+      lane[kWarpSize] = b[1];
+    });
+  }
+
+  template <int kRowTiles, int kTiles>
+  __device__ __forceinline__ void Scores(const uint16_t* q,
+                                         float (&s)[kRowTiles][kTiles][4]) const {
+#pragma unroll
+    for (auto& tiles : s) SetZero(tiles);
+#pragma unroll
+    for (int i = 0; i < kBlocks<kDim>; ++i) {
+      uint32_t a[kRowTiles][4];
+#pragma unroll
+      for (int r = 0; r < kRowTiles; ++r) {
+        LoadRows(a[r], q + 16 * r * kSharedStride<kDim> + 16 * i, kSharedStride<kDim>);
+      }
+#pragma unroll
+      for (int n = 0; n < kTiles; n += 2) {
+        const uint4 b = shared_.keys.operands[n / 4][i][n / 2 % 2][LaneIndex()];
+#pragma unroll
+        for (int r = 0; r < kRowTiles; ++r) {
+          MmaF16(s[r][n], a[r], b.x, b.y);
+          MmaF16(s[r][n + 1], a[r], b.z, b.w);
+        }
+      }
+    }
+#pragma unroll
+    for (int n = 0; n < kTiles; ++n) {
+      const float2 scales =
+          reinterpret_cast<const float2*>(shared_.key_scales)[4 * n + LaneIndex() % 4];
+#pragma unroll
+      for (int r = 0; r < kRowTiles; ++r) MultiplyScores(s[r][n], scales);
+    }
+  }
+
+  template <int kRowTiles, int kTiles>
+  __device__ __forceinline__ void Values(const uint32_t (&p)[kRowTiles][kChunkKeys / 16][4],
+                                         int column, float (&sums)[kRowTiles][kTiles][4]) const {
+#pragma unroll
+    for (auto& tiles : sums) SetZero(tiles);
+#pragma unroll
+    for (int page = 0; page < kChunkPages; ++page) {
+#pragma unroll
+      for (int n = 0; n < kTiles; ++n) {
+        const uint4 b = shared_.values.operands[page][column / 16 + n / 2][n % 2][LaneIndex()];
+#pragma unroll
+        for (int r = 0; r < kRowTiles; ++r) MmaF16(sums[r][n], p[r][2 * page], b.x, b.y);
+#pragma unroll
+        for (int r = 0; r < kRowTiles; ++r) MmaF16(sums[r][n], p[r][2 * page + 1], b.z, b.w);
+      }
+    }
+  }
+
+ private:
+  // Calls f(block, where it is for this lane) for the warp's part of its page.
+  template <class F>
+  __device__ __forceinline__ void ForBlocks(Chunk& chunk, const F& f) const {
+    constexpr int kWarpsOfPage = kThreads / kWarpSize / kChunkPages;
+#pragma unroll
+    for (int first = 0; first < kBlocks<kDim>; first += kWarpsOfPage) {
+      const int block = first + WarpIndex() / kChunkPages;
+      if (block >= kBlocks<kDim>) break;
+      f(block, &chunk.operands[WarpIndex() % kChunkPages][block][0][LaneIndex()]);
+    }
+  }
+  __device__ __forceinline__ void Start(Chunk& chunk, const void* pages, int first) {
+    const int start = first + WarpIndex() % kChunkPages * kPageTokens;
+    const Int8Page<kDim> page(pages_.args, pages, pages_.kv_head,
+                              PageAt(pages_.table, start, pages_.keys));
+    ForBlocks(chunk, [&](int block, uint4* lane) { CopyAsync16(lane, page.Block(block)); });
+    CopyCommit();
+    scale_ = page.ScaleOrZero(start, pages_.keys);
+  }
+
+  const RunPages& pages_;
+  Shared& shared_;
+  float scale_;  // of token `lane`, of the keys or values that are on their way
+};
+
+struct Int8Cache {
+  template <int kDim>
+  using TokenChunk = Int8TokenChunk<kDim>;
+  template <int kDim, int kThreads>
+  using RunChunk = Int8RunChunk<kDim, kThreads>;
+};
+
+}  // namespace motet::cuda
