@@ -65,6 +65,7 @@ void AttendTokens(const AttentionArgs& args, const AttendTokensArgs& tokens, Str
         tokens.tokens,
         static_cast<int>(first),
         ScoreScale(args.head_dim),
+        args.heads / args.kv_heads,
         chunk_stride,
         partials,
         reinterpret_cast<float*>(partials + count * args.heads * chunk_stride)};
@@ -89,7 +90,8 @@ void AttendRuns(const AttentionArgs& args, int num_runs, const TokenRun* runs, S
   const dim3 grid(static_cast<unsigned>(args.kv_heads), static_cast<unsigned>(num_runs));
   WithCache(args.cache_type, [&]<class Cache>(Cache) {
     WithHeadDim(args.head_dim, [&](auto dim) {
-      Launch(AttendRunsKernel<dim, Cache>, {grid, kRunThreads<dim>, sizeof(RunShared<dim, Cache>)},
+      Launch(AttendRunsKernel<dim, Cache>,
+             {grid, kRunThreads<dim, Cache>, sizeof(RunShared<dim, Cache>)},
              static_cast<cudaStream_t>(stream), a);
     });
   });

@@ -56,7 +56,10 @@ template <int kDim>
 __device__ __forceinline__ void LoadQuery(uint16_t* to, const WarpPage& page) {
   const uint16_t* q =
       page.args.q + (page.token * page.args.heads + page.kv_head * page.group) * kDim;
-  for (int i = threadIdx.x; i < kMaxGroup * kDim / 8; i += kTokenThreads) {
+#pragma unroll
+  for (int first = 0; first < kMaxGroup * kDim / 8; first += kTokenThreads) {
+    const unsigned i = first + threadIdx.x;
+    if (i >= kMaxGroup * kDim / 8) break;
     const int row = i / (kDim / 8), column = i % (kDim / 8) * 8;
     const bool valid = row < page.group;
     CopyAsync16(to + row * kSharedStride<kDim> + column, q + (valid ? row * kDim + column : 0),

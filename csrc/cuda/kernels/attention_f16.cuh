@@ -172,7 +172,7 @@ class F16RunChunk {
   __device__ __forceinline__ void StartKeys(int first) { Start(shared_.keys, keys_, first); }
   __device__ __forceinline__ void FinishKeys() { CopyWait<0>(); }
   __device__ __forceinline__ void StartValues(int first) { Start(shared_.values, values_, first); }
-  __device__ __forceinline__ void FinishValues() { CopyWait<0>(); }
+  __device__ __forceinline__ void FinishValues(int /*first*/) { CopyWait<0>(); }
 
   template <int kRowTiles, int kTiles>
   __device__ __forceinline__ void Scores(const uint16_t* q,
@@ -199,6 +199,7 @@ class F16RunChunk {
 };
 
 struct F16Cache {
+  static constexpr int kMaxDimOfTwoTiles = 64;  // of rows a warp of AttendRunsKernel, by registers
   template <int kDim>
   using TokenChunk = F16TokenChunk<kDim>;
   template <int kDim, int kThreads>

@@ -11,24 +11,28 @@ namespace motet::cuda {
 template <int kDim>
 inline constexpr int kBlocks = kDim / 16;  // of columns
 
-// Integers become half precision times 1/64 and scales take 64 times: those of small values are
-// then no subnormal numbers before the values are, and the largest, 65504 / 127, still fits.
-inline constexpr float kInt8ScaleFactor = 64;
+// Values become 1/64 of their integers and their scales 64 times themselves: those of small values
+// are then no subnormal numbers before the values are, and the largest, 65504 / 127, still fits.
+inline constexpr int kKeyUnits = 1, kValueUnits = 64;
 
-// A word of four bytes: as low bits of the mantissa of 16 a byte adds 1/64 of itself; 16 + 128/64
-// are taken away.
+// A word of four bytes, times 1 / kUnits. As the lowest bits of the mantissa of 1024 / kUnits a
+// byte adds itself / kUnits; that power of two and 128 / kUnits are taken away.
+template <int kUnits>
 __device__ __forceinline__ void IntegersToF16(uint32_t bytes, uint32_t& b0, uint32_t& b1) {
-  constexpr uint32_t kSixteen = 0x4C4C4C4Cu, kMinusEighteen = 0xCC80CC80u;
-  b0 = AddF16(PickBytes(bytes, kSixteen, 0x4140), kMinusEighteen);
-  b1 = AddF16(PickBytes(bytes, kSixteen, 0x4342), kMinusEighteen);
+  static_assert(kUnits == kKeyUnits || kUnits == kValueUnits);
+  constexpr uint32_t kPower = kUnits == 1 ? 0x64646464u : 0x4C4C4C4Cu;
+  constexpr uint32_t kMinusZero = kUnits == 1 ? 0xE480E480u : 0xCC80CC80u;
+  b0 = AddF16(PickBytes(bytes, kPower, 0x4140), kMinusZero);
+  b1 = AddF16(PickBytes(bytes, kPower, 0x4342), kMinusZero);
 }
 
 // A lane's four words as operands, (x, y) and (z, w) of each vector.
+template <int kUnits>
 __device__ __forceinline__ void Operands(const uint4& words, uint4 (&b)[2]) {
-  IntegersToF16(words.x, b[0].x, b[0].y);
-  IntegersToF16(words.y, b[0].z, b[0].w);
-  IntegersToF16(words.z, b[1].x, b[1].y);
-  IntegersToF16(words.w, b[1].z, b[1].w);
+  IntegersToF16<kUnits>(words.x, b[0].x, b[0].y);
+  IntegersToF16<kUnits>(words.y, b[0].z, b[0].w);
+  IntegersToF16<kUnits>(words.z, b[1].x, b[1].y);
+  IntegersToF16<kUnits>(words.w, b[1].z, b[1].w);
 }
 
 // Scales of a page's values as a lane multiplies by them: pairs of the elements of words, one lane
@@ -39,7 +43,7 @@ struct alignas(16) ValueScales {
   __device__ __forceinline__ void Set(float scale) {  // of token `lane`
     const int token = LaneIndex();
     scales[token % 8 / 2 * 8 + token / 8 * 2 + token % 2] =
-        static_cast<uint16_t>(PackF16(Multiply(scale, kInt8ScaleFactor), 0));
+        static_cast<uint16_t>(PackF16(Multiply(scale, kValueUnits), 0));
   }
   __device__ __forceinline__ uint4 OfLane() const {
     return reinterpret_cast<const uint4*>(scales)[LaneIndex() % 4];
@@ -49,7 +53,7 @@ struct alignas(16) ValueScales {
 // Of values: each vector has a column's tokens.
 __device__ __forceinline__ void ScaledOperands(const uint4& words, const uint4& scales,
                                                uint4 (&b)[2]) {
-  Operands(words, b);
+  Operands<kValueUnits>(words, b);
 #pragma unroll
   for (uint4& column : b) {
     column.x = MultiplyF16(column.x, scales.x);
@@ -57,6 +61,14 @@ __device__ __forceinline__ void ScaledOperands(const uint4& words, const uint4& 
     column.z = MultiplyF16(column.z, scales.z);
     column.w = MultiplyF16(column.w, scales.w);
   }
+}
+
+// Of token `lane` of a page that starts at a position. Where nobody sees it there may be NaN.
+__device__ __forceinline__ float ScaleOrZero(const float* scales, int start,
+                                             const KeyRange& range) {
+  const int position = start + LaneIndex();
+  const float scale = scales[LaneIndex()];
+  return position >= range.begin && position < range.end ? scale : 0.0f;
 }
 
 // Of keys 8n + 2t and + 1.
@@ -74,8 +86,8 @@ class Int8Page {
  public:
   __device__ __forceinline__ Int8Page(const AttentionArgs& args, const void* pages, int kv_head,
                                       int page) {
-    const int64_t head = int64_t{max(page, 0)} * args.kv_heads + kv_head;
-    bytes_ = static_cast<const char*>(pages) + head * Int8HeadBytes(kDim);
+    const int head = max(page, 0) * args.kv_heads + kv_head;
+    bytes_ = static_cast<const char*>(pages) + int64_t{head} * Int8HeadBytes(kDim);
   }
 
   __device__ __forceinline__ void Prefetch() const {
@@ -89,12 +101,6 @@ class Int8Page {
   }
   __device__ __forceinline__ const float* Scales() const {
     return reinterpret_cast<const float*>(bytes_ + kPageTokens * kDim);
-  }
-  // Of token `lane`. Where nobody sees it there may be NaN.
-  __device__ __forceinline__ float ScaleOrZero(int start, const KeyRange& range) const {
-    const int position = start + LaneIndex();
-    const float scale = Scales()[LaneIndex()];
-    return position >= range.begin && position < range.end ? scale : 0.0f;
   }
 
  private:
@@ -138,7 +144,7 @@ class Int8TokenChunk {
     for (int n = 0; n < kPageTokens / 8; ++n) {
       key_scales_[n] = reinterpret_cast<const float2*>(keys_.Scales())[4 * n + LaneIndex() % 4];
     }
-    value_scale_ = values_.ScaleOrZero(page_.start, page_.keys);
+    value_scale_ = ScaleOrZero(values_.Scales(), page_.start, page_.keys);
   }
 
   __device__ __forceinline__ void Scores(float (&s)[1][kPageTokens / 8][4]) const {
@@ -150,7 +156,7 @@ class Int8TokenChunk {
       uint32_t a[4];
       LoadRows(a, shared_.q + 16 * i, kSharedStride<kDim>);
       uint4 b[2];
-      Operands(key_words_[i], b);
+      Operands<kKeyUnits>(key_words_[i], b);
 #pragma unroll
       for (int n = 0; n < kPageTokens / 8; n += 2) {
         MmaF16(s[0][n], a, b[n / 2].x, b[n / 2].y);
@@ -159,8 +165,7 @@ class Int8TokenChunk {
     }
 #pragma unroll
     for (int n = 0; n < kPageTokens / 8; ++n) {
-      MultiplyScores(s[0][n], make_float2(Multiply(key_scales_[n].x, kInt8ScaleFactor),
-                                          Multiply(key_scales_[n].y, kInt8ScaleFactor)));
+      MultiplyScores(s[0][n], key_scales_[n]);
     }
   }
 
@@ -198,15 +203,16 @@ class Int8TokenChunk {
 // puts it there. A warp takes (part of) a page.
 template <int kDim, int kThreads>
 class Int8RunChunk {
+  static constexpr int kWarps = kThreads / kWarpSize;
   struct Chunk {
     uint4 operands[kChunkPages][kBlocks<kDim>][2][kWarpSize];
+    float scales[kWarps][kPageTokens];  // of the page of each warp; the first have all pages
   };
 
  public:
   struct alignas(16) Shared {
     Chunk keys, values;
-    float key_scales[kChunkKeys];
-    ValueScales value_scales[kThreads / kWarpSize];
+    ValueScales value_scales[kWarps];
   };
 
   __device__ __forceinline__ Int8RunChunk(const RunPages& pages, Shared& shared)
@@ -219,23 +225,22 @@ class Int8RunChunk {
     CopyWait<0>();
     ForBlocks(shared_.keys, [](int, uint4* lane) {
       uint4 b[2];
-      Operands(*lane, b);
+      Operands<kKeyUnits>(*lane, b);
       lane[0] = b[0];
       lane[kWarpSize] = b[1];
     });
-    if (WarpIndex() < kChunkPages) {
-      shared_.key_scales[threadIdx.x] = Multiply(scale_, kInt8ScaleFactor);
-    }
   }
   __device__ __forceinline__ void StartValues(int first) {
     Start(shared_.values, pages_.args.cache.values, first);
   }
-  __device__ __forceinline__ void FinishValues() {
+  __device__ __forceinline__ void FinishValues(int first) {
+    CopyWait<0>();
+    SyncWarp();  // for scales
     ValueScales& of_page = shared_.value_scales[WarpIndex()];
-    of_page.Set(scale_);
+    of_page.Set(
+        ScaleOrZero(shared_.values.scales[WarpIndex()], first + Page() * kPageTokens, pages_.keys));
     SyncWarp();
     const uint4 scales = of_page.OfLane();
-    CopyWait<0>();
     ForBlocks(shared_.values, [&](int, uint4* lane) {
       uint4 b[2];
       ScaledOperands(*lane, scales, b);
@@ -269,7 +274,7 @@ class Int8RunChunk {
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
       const float2 scales =
-          reinterpret_cast<const float2*>(shared_.key_scales)[4 * n + LaneIndex() % 4];
+          reinterpret_cast<const float2*>(shared_.keys.scales)[4 * n + LaneIndex() % 4];
 #pragma unroll
       for (int r = 0; r < kRowTiles; ++r) MultiplyScores(s[r][n], scales);
     }
@@ -294,32 +299,39 @@ class Int8RunChunk {
   }
 
  private:
+  static constexpr int kWarpsOfPage = kWarps / kChunkPages;
+
+  // The warp's, of the chunk.
+  __device__ __forceinline__ int Page() const {
+    return kWarpsOfPage == 1 ? WarpIndex() : WarpIndex() % kChunkPages;
+  }
   // Calls f(block, where it is for this lane) for the warp's part of its page.
   template <class F>
   __device__ __forceinline__ void ForBlocks(Chunk& chunk, const F& f) const {
-    constexpr int kWarpsOfPage = kThreads / kWarpSize / kChunkPages;
+    const int my_first = kWarpsOfPage == 1 ? 0 : WarpIndex() / kChunkPages;
 #pragma unroll
     for (int first = 0; first < kBlocks<kDim>; first += kWarpsOfPage) {
-      const int block = first + WarpIndex() / kChunkPages;
-      if (block >= kBlocks<kDim>) break;
-      f(block, &chunk.operands[WarpIndex() % kChunkPages][block][0][LaneIndex()]);
+      const int block = first + my_first;
+      if (kBlocks<kDim> % kWarpsOfPage != 0 && block >= kBlocks<kDim>) break;
+      f(block, &chunk.operands[Page()][block][0][LaneIndex()]);
     }
   }
   __device__ __forceinline__ void Start(Chunk& chunk, const void* pages, int first) {
-    const int start = first + WarpIndex() % kChunkPages * kPageTokens;
     const Int8Page<kDim> page(pages_.args, pages, pages_.kv_head,
-                              PageAt(pages_.table, start, pages_.keys));
+                              PageAt(pages_.table, first + Page() * kPageTokens, pages_.keys));
     ForBlocks(chunk, [&](int block, uint4* lane) { CopyAsync16(lane, page.Block(block)); });
+    if (LaneIndex() < kPageTokens / 4) {
+      CopyAsync16(&chunk.scales[WarpIndex()][4 * LaneIndex()], page.Scales() + 4 * LaneIndex());
+    }
     CopyCommit();
-    scale_ = page.ScaleOrZero(start, pages_.keys);
   }
 
   const RunPages& pages_;
   Shared& shared_;
-  float scale_;  // of token `lane`, of the keys or values that are on their way
 };
 
 struct Int8Cache {
+  static constexpr int kMaxDimOfTwoTiles = 48;  // of rows a warp of AttendRunsKernel, by registers
   template <int kDim>
   using TokenChunk = Int8TokenChunk<kDim>;
   template <int kDim, int kThreads>

@@ -11,10 +11,10 @@ namespace motet::cuda {
 template <int kDim>
 inline constexpr int kRunRows = MaxRunTokens(1, 1, kDim);
 // Tiles of 16 rows a warp: with two, it reads keys and values from shared memory half as often.
-template <int kDim>
-inline constexpr int kRowTiles = kDim <= 64 ? 2 : 1;
-template <int kDim>
-inline constexpr int kRunThreads = kRunRows<kDim> / (16 * kRowTiles<kDim>)*kWarpSize;
+template <int kDim, class Cache>
+inline constexpr int kRowTiles = kDim <= Cache::kMaxDimOfTwoTiles ? 2 : 1;
+template <int kDim, class Cache>
+inline constexpr int kRunThreads = kRunRows<kDim> / (16 * kRowTiles<kDim, Cache>)*kWarpSize;
 
 struct RunKernelArgs {
   AttentionArgs attention;
@@ -24,7 +24,7 @@ struct RunKernelArgs {
 
 template <int kDim, class Cache>
 struct RunShared {
-  using Chunk = typename Cache::template RunChunk<kDim, kRunThreads<kDim>>;
+  using Chunk = typename Cache::template RunChunk<kDim, kRunThreads<kDim, Cache>>;
   static constexpr int kStride = kSharedStride<kDim>;
   uint16_t q[kRunRows<kDim> * kStride];
   typename Chunk::Shared chunk;
@@ -32,9 +32,10 @@ struct RunShared {
 };
 
 template <int kDim, class Cache>
-__global__ void __launch_bounds__(kRunThreads<kDim>) AttendRunsKernel(RunKernelArgs a) {
+__global__ void __launch_bounds__(kRunThreads<kDim, Cache>) AttendRunsKernel(RunKernelArgs a) {
   using Shared = RunShared<kDim, Cache>;
-  constexpr int kTiles = kChunkKeys / 8, kThreads = kRunThreads<kDim>, kRows = kRowTiles<kDim>;
+  constexpr int kTiles = kChunkKeys / 8, kThreads = kRunThreads<kDim, Cache>,
+                kRows = kRowTiles<kDim, Cache>;
   constexpr int kColumns = kDim % 32 == 0 ? 32 : 16;  // of values at a time
   WaitForInputs();
   LetNextStart();
@@ -108,7 +109,7 @@ __global__ void __launch_bounds__(kRunThreads<kDim>) AttendRunsKernel(RunKernelA
         }
       }
     }
-    chunk.FinishValues();
+    chunk.FinishValues(first);
     __syncthreads();  // values are there, the keys are done with
     if (i + 1 < end_chunk) chunk.StartKeys(end);
     if (!some) continue;

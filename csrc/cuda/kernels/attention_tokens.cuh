@@ -13,6 +13,7 @@ struct TokenKernelArgs {
   const int32_t* tokens;  // or null
   int first_token;        // of the list, or of all
   float scale;            // of scores: log2(e) / sqrt(head_dim)
+  int group;              // query heads a KV head
   int chunk_stride;       // even, so that partials are 16 bytes aligned
   float2* partials;       // [tokens, heads, chunk_stride] max and sum
   float* values;          // [tokens, heads, chunk_stride, head_dim]
@@ -50,7 +51,7 @@ __global__ void __launch_bounds__(kTokenThreads) AttendTokensKernel(TokenKernelA
     return;
   }
   const AttentionArgs& args = a.attention;
-  const int group = args.heads / args.kv_heads, warp = WarpIndex();
+  const int group = a.group, warp = WarpIndex();
   const int g = LaneIndex() / 4, t = LaneIndex() % 4;
   auto& shared = *reinterpret_cast<Shared*>(SharedMemory());
 
