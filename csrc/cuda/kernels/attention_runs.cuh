@@ -31,8 +31,9 @@ struct RunShared {
   static_assert(sizeof(q) + sizeof(chunk) <= 99 << 10);
 };
 
+// One block at a time, said aloud: else the compiler may spill to make room for three.
 template <int kDim, class Cache>
-__global__ void __launch_bounds__(kRunThreads<kDim, Cache>) AttendRunsKernel(RunKernelArgs a) {
+__global__ void __launch_bounds__(kRunThreads<kDim, Cache>, 1) AttendRunsKernel(RunKernelArgs a) {
   using Shared = RunShared<kDim, Cache>;
   constexpr int kTiles = kChunkKeys / 8, kThreads = kRunThreads<kDim, Cache>,
                 kRows = kRowTiles<kDim, Cache>;
