@@ -1,28 +1,31 @@
 #include "bindings/cuda_ops.h"
+#include "cuda/kernels/append_kv.h"
 #include "cuda/kernels/attention.h"
+#include "ops/kv_page.h"
 
 namespace py = pybind11;
 
 namespace motet {
 namespace {
 
-// All arrays of cuda::AttentionArgs; scratch has room for `scratch_tokens`.
-py::tuple Attend(const Array<uint16_t>& q, const Array<uint16_t>& keys,
-                 const Array<uint16_t>& values, const Array<int32_t>& page_table,
+// All arrays of cuda::AttentionArgs, keys and values as bytes; scratch has room for
+// `scratch_tokens`.
+py::tuple Attend(const Array<uint16_t>& q, const Array<uint8_t>& keys, const Array<uint8_t>& values,
+                 KvDtype cache_type, int kv_heads, const Array<int32_t>& page_table,
                  const Array<int32_t>& positions, const Array<int32_t>& slots,
                  const Array<uint16_t>& sinks, int64_t window, int min_run, int max_run,
                  int scratch_tokens, bool listed) {
-  Expect(q.ndim() == 3 && keys.ndim() == 4 && values.ndim() == 4 && page_table.ndim() == 2 &&
-             positions.size() == q.shape(0) && slots.size() == q.shape(0) &&
-             sinks.size() == q.shape(1) && keys.shape(2) == kPageTokens &&
-             keys.shape(3) == q.shape(2) && keys.size() == values.size(),
-         "q [tokens, heads, head_dim], keys and values [pages, kv_heads, 32, head_dim], page_table "
-         "[sequences, pages], positions and slots [tokens], sinks [heads]");
+  Expect(q.ndim() == 3 && page_table.ndim() == 2 && positions.size() == q.shape(0) &&
+             slots.size() == q.shape(0) && sinks.size() == q.shape(1) &&
+             keys.size() % (kv_heads * KvHeadBytes(q.shape(2), cache_type)) == 0 &&
+             keys.size() == values.size(),
+         "q [tokens, heads, head_dim], keys and values of whole pages, page_table [sequences, "
+         "pages], positions and slots [tokens], sinks [heads]");
   const int tokens = static_cast<int>(q.shape(0)), heads = static_cast<int>(q.shape(1)),
-            head_dim = static_cast<int>(q.shape(2)), kv_heads = static_cast<int>(keys.shape(1));
+            head_dim = static_cast<int>(q.shape(2));
   const cuda::OwnedStream stream;
-  const OnDevice<uint16_t> device_q(q, stream), device_keys(keys, stream),
-      device_values(values, stream), device_sinks(sinks, stream);
+  const OnDevice<uint16_t> device_q(q, stream), device_sinks(sinks, stream);
+  const OnDevice<uint8_t> device_keys(keys, stream), device_values(values, stream);
   const OnDevice<int32_t> device_table(page_table, stream), device_positions(positions, stream),
       device_slots(slots, stream);
   const int64_t size = int64_t{heads} * head_dim;
@@ -32,6 +35,7 @@ py::tuple Attend(const Array<uint16_t>& q, const Array<uint16_t>& keys,
       device_positions.data(),
       device_slots.data(),
       {device_keys.data(), device_values.data(), device_table.data(), page_table.shape(1), window},
+      cache_type,
       device_q.data(),
       device_sinks.data(),
       heads,
@@ -66,6 +70,33 @@ py::tuple Attend(const Array<uint16_t>& q, const Array<uint16_t>& keys,
   return py::make_tuple(all[py::int_(0)], all[py::int_(1)]);
 }
 
+// Pages of keys and values, whose bytes are 0xFF where nothing was written.
+py::tuple AppendInt8(const Array<float>& kv, const Array<int32_t>& positions,
+                     const Array<int32_t>& slots, const Array<int32_t>& page_table, int64_t pages) {
+  Expect(kv.ndim() == 4 && kv.shape(1) == 2 && page_table.ndim() == 2 &&
+             positions.size() == kv.shape(0) && slots.size() == kv.shape(0),
+         "kv [tokens, 2, kv_heads, head_dim], positions and slots [tokens], page_table "
+         "[sequences, pages]");
+  const int64_t kv_heads = kv.shape(2), head_dim = kv.shape(3);
+  const int64_t head_bytes = KvHeadBytes(head_dim, KvDtype::kInt8);
+  const cuda::OwnedStream stream;
+  const OnDevice<float> device_kv(kv, stream);
+  const OnDevice<int32_t> device_table(page_table, stream), device_positions(positions, stream),
+      device_slots(slots, stream);
+  const OnDevice<uint8_t> keys(pages * kv_heads * head_bytes, stream),
+      values(pages * kv_heads * head_bytes, stream);
+  cuda::AppendInt8({static_cast<int>(kv.shape(0)),
+                    device_positions.data(),
+                    device_slots.data(),
+                    {keys.data(), values.data(), device_table.data(), page_table.shape(1), 0},
+                    device_kv.data(),
+                    static_cast<int>(kv_heads),
+                    static_cast<int>(head_dim)},
+                   stream);
+  const std::vector<py::ssize_t> shape = {pages, kv_heads, head_bytes};
+  return py::make_tuple(keys.Host(shape), values.Host(shape));
+}
+
 py::tuple SplitTokens(const Array<int32_t>& positions, const Array<int32_t>& slots, int min_run,
                       int max_run) {
   Expect(positions.ndim() == 1 && slots.size() == positions.size(), "positions, slots [tokens]");
@@ -83,9 +114,12 @@ py::tuple SplitTokens(const Array<int32_t>& positions, const Array<int32_t>& slo
 
 void BindCudaAttention(py::module_& m) {
   using namespace py::literals;
-  m.def("attend", &Attend, "q"_a, "keys"_a, "values"_a, "page_table"_a, "positions"_a, "slots"_a,
-        "sinks"_a, "window"_a, "min_run"_a, "max_run"_a = 0, "scratch_tokens"_a = 100,
-        "listed"_a = true,
+  py::enum_<KvDtype>(m, "CacheType").value("F16", KvDtype::kF16).value("INT8", KvDtype::kInt8);
+  m.def("append_int8", &AppendInt8, "kv"_a, "positions"_a, "slots"_a, "page_table"_a, "pages"_a,
+        "Pages of keys and values, [pages, kv_heads, bytes] of csrc/cuda/kernels/int8_page.cuh.");
+  m.def("attend", &Attend, "q"_a, "keys"_a, "values"_a, "cache_type"_a, "kv_heads"_a,
+        "page_table"_a, "positions"_a, "slots"_a, "sinks"_a, "window"_a, "min_run"_a,
+        "max_run"_a = 0, "scratch_tokens"_a = 100, "listed"_a = true,
         "Rows of the output as (high, low). Sequences with min_run or more tokens are runs (of "
         "max_run tokens, 0: the most there can be), the others single tokens, given as a list or, "
         "not listed, as all there are.");

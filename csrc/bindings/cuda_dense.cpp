@@ -62,7 +62,8 @@ py::tuple Qkv(const Array<uint16_t>& high, const Array<uint16_t>& low,
               const std::vector<Array<uint16_t>>& weights,
               const std::vector<Array<uint16_t>>& biases, int64_t head_dim, const Array<float>& cos,
               const Array<float>& sin, const Array<int32_t>& positions, const Array<int32_t>& slots,
-              const Array<int32_t>& page_table, int64_t pages, cuda::DenseShape shape) {
+              const Array<int32_t>& page_table, int64_t pages, bool append,
+              cuda::DenseShape shape) {
   Expect(weights.size() == 3 && biases.size() == 3, "q, k and v");
   const cuda::OwnedStream stream;
   const SplitOnDevice in(high, low, weights[0].shape(1), stream);
@@ -77,6 +78,7 @@ py::tuple Qkv(const Array<uint16_t>& high, const Array<uint16_t>& low,
   const int64_t cache_size = pages * kv_heads * kPageTokens * head_dim;
   const OnDevice<uint16_t> out_q(in.n() * heads * head_dim, stream), keys(cache_size, stream),
       values(cache_size, stream);
+  const OnDevice<float> kv(in.n() * 2 * kv_heads * head_dim, stream);
   cuda::Qkv({in.n(),
              in.Rows(),
              heads,
@@ -97,11 +99,12 @@ py::tuple Qkv(const Array<uint16_t>& high, const Array<uint16_t>& low,
              out_q.data(),
              keys.data(),
              values.data(),
+             append ? nullptr : kv.data(),
              shape},
             stream);
   const std::vector<py::ssize_t> cache = {pages, kv_heads, kPageTokens, head_dim};
-  return py::make_tuple(out_q.Host({in.n(), heads, head_dim}), keys.Host(cache),
-                        values.Host(cache));
+  return py::make_tuple(out_q.Host({in.n(), heads, head_dim}), keys.Host(cache), values.Host(cache),
+                        kv.Host({in.n(), 2, kv_heads, head_dim}));
 }
 
 Array<float> OutProj(const Array<float>& x, const Array<uint16_t>& high, const Array<uint16_t>& low,
@@ -141,8 +144,9 @@ void BindCudaDense(py::module_& m) {
   m.def("pack_bf16", &PackBf16, "weight"_a, "rope_head_dim"_a = 0,
         "The bytes of csrc/cuda/kernels/pack.h; in the order for RoPE if a head size is given.");
   m.def("dense_qkv", &Qkv, "high"_a, "low"_a, "weights"_a, "biases"_a, "head_dim"_a, "cos"_a,
-        "sin"_a, "positions"_a, "slots"_a, "page_table"_a, "pages"_a, "shape"_a = DenseShape::kAuto,
-        "q, keys and values, bit patterns of half precision.");
+        "sin"_a, "positions"_a, "slots"_a, "page_table"_a, "pages"_a, "append"_a = true,
+        "shape"_a = DenseShape::kAuto,
+        "q, keys and values, bit patterns of half precision; what is left to be appended, floats.");
   m.def("dense_out_proj", &OutProj, "x"_a, "high"_a, "low"_a, "weight"_a, "bias"_a,
         "shape"_a = DenseShape::kAuto);
   m.def("dense_lm_head", &LmHead, "high"_a, "low"_a, "weight"_a, "shape"_a = DenseShape::kAuto);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "cuda/kernels/append_kv.h"
 #include "cuda/kernels/dense.h"
 #include "cuda/kernels/embed.h"
 #include "cuda/kernels/moe.h"
@@ -37,9 +38,10 @@ const uint16_t* Bf16(const WeightMatrix& w) { return reinterpret_cast<const uint
 
 }  // namespace
 
-Backend::Backend(const ModelConfig& config, const StepLimits& limits, int device, Stream stream,
-                 std::function<void(double)> progress)
+Backend::Backend(const ModelConfig& config, KvDtype cache_type, const StepLimits& limits,
+                 int device, Stream stream, std::function<void(double)> progress)
     : config_(Checked(config)),
+      cache_type_(cache_type),
       device_(device),
       stream_(stream),
       progress_(std::move(progress)),
@@ -75,7 +77,7 @@ void Backend::CopyPages(const motet::CopyPagesArgs& args) {
     const auto count = sliding ? static_cast<int>(args.sliding.size()) : num_full;
     if (count == 0) continue;
     const int64_t values = static_cast<char*>(layer.values) - static_cast<char*>(layer.keys);
-    cuda::CopyPages({layer.keys, values, 2, KvPageBytes(config_, KvDtype::kF16),
+    cuda::CopyPages({layer.keys, values, 2, KvPageBytes(config_, cache_type_),
                      sliding ? copies + num_full : copies, count},
                     stream_);
   }
@@ -114,6 +116,14 @@ void Backend::Qkv(const motet::QkvArgs& args) {
   qkv.page_table = args.cache.page_table;
   qkv.pages_per_sequence = args.cache.pages_per_sequence;
   qkv.out_q = ws_.q;
+  if (cache_type_ == KvDtype::kInt8) {
+    qkv.kv = ws_.unappended_kv();
+    cuda::Qkv(qkv, stream_);
+    AppendInt8({tokens, args.tokens.positions, args.tokens.slots, args.cache, qkv.kv,
+                static_cast<int>(config_.num_kv_heads), static_cast<int>(config_.head_dim)},
+               stream_);
+    return;
+  }
   qkv.keys = static_cast<uint16_t*>(args.cache.keys);
   qkv.values = static_cast<uint16_t*>(args.cache.values);
   cuda::Qkv(qkv, stream_);
@@ -124,6 +134,7 @@ void Backend::Attention(const motet::AttentionOpArgs& args) {
       args.tokens.positions,
       args.tokens.slots,
       args.cache,
+      cache_type_,
       ws_.q,
       args.layer->sinks,
       static_cast<int>(config_.num_heads),

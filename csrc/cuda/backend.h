@@ -24,8 +24,9 @@ struct StepExtras {
 class Backend {
  public:
   // Works on the device in use. Throws InvalidRequestError for a model whose shape no kernel has.
-  Backend(const ModelConfig& config, const StepLimits& limits, int device, Stream stream,
-          std::function<void(double)> progress);
+  // `cache_type` is kF16 or kInt8.
+  Backend(const ModelConfig& config, KvDtype cache_type, const StepLimits& limits, int device,
+          Stream stream, std::function<void(double)> progress);
 
   // Copies the weights to the device; they refer to its memory from then on.
   void Prepare(Weights& weights);
@@ -51,6 +52,7 @@ class Backend {
   Rows Normed(RowFormat format, int64_t n) const;
 
   ModelConfig config_;
+  KvDtype cache_type_;
   int device_;
   Stream stream_;
   std::function<void(double)> progress_;

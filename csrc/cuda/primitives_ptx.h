@@ -145,6 +145,22 @@ __device__ __forceinline__ uint32_t PackBf16(float low, float high) {
   const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
   return *reinterpret_cast<const uint32_t*>(&pair);
 }
+// Of such pairs, each rounded by itself.
+__device__ __forceinline__ uint32_t AddF16(uint32_t a, uint32_t b) {
+  uint32_t sum;
+  asm("add.rn.f16x2 %0, %1, %2;" : "=r"(sum) : "r"(a), "r"(b));
+  return sum;
+}
+__device__ __forceinline__ uint32_t MultiplyF16(uint32_t a, uint32_t b) {
+  uint32_t product;
+  asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(product) : "r"(a), "r"(b));
+  return product;
+}
+// Byte i of the result is byte s of the eight of a and b, a's first, where s is digit i of
+// `selector` (hexadecimal, the lowest first).
+__device__ __forceinline__ uint32_t PickBytes(uint32_t a, uint32_t b, uint32_t selector) {
+  return __byte_perm(a, b, selector);
+}
 // Never one fused multiply-add with what is around them: the same bits wherever they stand, and as
 // on the CPU.
 __device__ __forceinline__ float Add(float a, float b) { return __fadd_rn(a, b); }

@@ -1,6 +1,7 @@
 # One line a file: kernels (compiled by nvcc, or as C++ for the emulator), host code, bindings, and
 # what stands in for them where there is no compiler.
 set(cuda_kernels
+  csrc/cuda/kernels/append_kv.cu
   csrc/cuda/kernels/attention.cu
   csrc/cuda/kernels/choose_experts.cu
   csrc/cuda/kernels/dense.cu

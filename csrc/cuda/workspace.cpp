@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cuda/kernels/append_kv.h"
 #include "cuda/kernels/attention.h"
 #include "cuda/kernels/moe.h"
 #include "cuda/kernels/sample.h"
@@ -37,6 +38,8 @@ Workspace::Workspace(const ModelConfig& c, const StepLimits& limits, char* memor
   const int64_t one = AttentionScratchBytes(heads, dim, NumChunks(limits.context, 0));
   attention_scratch_bytes =
       std::max(one, std::min(one * std::max(limits.sequences, rows), kAttentionScratchBytes));
+  attention_scratch_bytes =
+      std::max(attention_scratch_bytes, UnappendedKvBytes(tokens, c.num_kv_heads, dim));
   take_bytes(attention_scratch, attention_scratch_bytes);
   take(router_logits, tokens * c.num_experts);
   take(experts, tokens * k);

@@ -29,6 +29,9 @@ struct Workspace {
   void* attention;   // rows [T, heads * head_dim]
   void* attention_scratch;
   int64_t attention_scratch_bytes;
+  // [T, 2, kv_heads, head_dim] of a layer, on their way to a cache of integers. Attention, which
+  // comes next, needs them no more.
+  float* unappended_kv() const { return static_cast<float*>(attention_scratch); }
   float* router_logits;   // [T, experts]
   int32_t* experts;       // [T, experts_per_token]
   float* expert_weights;  // the same

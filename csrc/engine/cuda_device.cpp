@@ -30,7 +30,6 @@ void RequireOptions(const DeviceOptions& options) {
   };
   if (options.precision == Precision::kInt8) refuse("precision", "'exact'", "int8");
   if (options.precision == Precision::kF32) refuse("precision", "'exact'", "f32");
-  if (options.kv_dtype == KvDtype::kInt8) refuse("kv_cache_dtype", "'auto'", "int8");
 }
 
 // A size that several steps share: at most a quarter larger, at least 1.
@@ -54,7 +53,8 @@ class CudaDevice final : public Device {
         config_(config),
         options_(options),
         weights_(std::move(weights)),
-        backend_(config, Limits(options), options.device, stream_, progress),
+        backend_(config, ResolveKvDtype(options.kv_dtype, options.precision), Limits(options),
+                 options.device, stream_, progress),
         cache_memory_((backend_.Prepare(weights_), cache.bytes()), "the KV cache"),
         cache_(config, cache, cache_memory_.as<char>()),
         step_(config, Limits(options)),

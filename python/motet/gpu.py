@@ -31,8 +31,7 @@ def choose(options: Options, config: ModelConfig, core: _core.ModelConfig) -> in
     """The device that the options name; for "auto" the first GPU if the model fits there."""
     if options.device != "auto":
         return device_index(options.device)
-    on_cpu_only = options.precision != "exact" or options.kv_cache_dtype != "auto"
-    if on_cpu_only or not _core.cuda_devices():
+    if options.precision != "exact" or not _core.cuda_devices():
         return CPU
     try:
         cache_budget(options, config, core, 0)

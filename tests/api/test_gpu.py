@@ -108,7 +108,7 @@ def test_auto_takes_a_gpu_only_where_the_model_fits_and_the_options_are_its(
     assert choose(Options(device="cpu"), config) == gpu.CPU
     assert choose(Options(device="cuda:3"), config) == 3
     assert choose(Options(precision="int8"), config) == gpu.CPU
-    assert choose(Options(kv_cache_dtype="int8"), config) == gpu.CPU
+    assert choose(Options(kv_cache_dtype="int8"), config) == 0
     insert(Card(weights=20 * GB), monkeypatch)
     assert choose(Options(), config) == gpu.CPU
     monkeypatch.setattr(_core, "cuda_devices", list)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from motet import _core
+from tests.cuda.int8_pages import page_bytes, quantised
 from tests.cuda.numbers import Bits, Floats, bf16, from_bf16, from_f16, relative_error
 
 PAGE = 32
@@ -14,7 +15,8 @@ NEVER = 10**6  # of tokens: more than a step has
 
 @dataclass
 class Step:
-    """Tokens of some sequences and a cache whose other slots are NaN."""
+    """Tokens of some sequences and a cache whose other slots are NaN, or integers that have one for
+    a scale."""
 
     heads: int
     kv_heads: int
@@ -23,6 +25,8 @@ class Step:
     sequences: list[tuple[int, int]]  # position of the first token, tokens
     padding: int = 0  # tokens that are not there
     spread: float = 1.0  # of scores
+    cache: str = "f16"  # or "int8"
+    size: float = 1.0  # of values
 
     def __post_init__(self) -> None:
         random = np.random.default_rng(self.head_dim + self.window)
@@ -32,6 +36,8 @@ class Step:
         shape = (pages, self.kv_heads, PAGE, self.head_dim)
         self.keys = np.full(shape, np.nan, np.float16)
         self.values = np.full(shape, np.nan, np.float16)
+        self.integers = random.integers(-128, 128, (2, *shape)).astype(np.int8)
+        self.scales = np.full((2, *shape[:-1]), np.nan, np.float32)
         self.table = np.full((len(ends) + 2, per_sequence), -1, np.int32)
         unused = iter(random.permutation(pages).tolist())
         slots = random.permutation(len(self.table))[: len(ends)].tolist()
@@ -41,15 +47,26 @@ class Step:
         rows: list[int] = []
         for slot, (first, count), end in zip(slots, self.sequences, ends, strict=True):
             k = random.normal(size=(self.kv_heads, end, self.head_dim)) * self.spread
-            v = random.normal(size=(self.kv_heads, end, self.head_dim)) + 1
-            k, v = k.astype(np.float16), v.astype(np.float16)
+            v = (random.normal(size=(self.kv_heads, end, self.head_dim)) + 1) * self.size
+            if self.cache == "int8":
+                # Tokens of different sizes, for scales that matter.
+                sizes = random.uniform(0.3, 1, (2, self.kv_heads, end, 1))
+                kv = (np.stack([k, v]) * sizes).astype(np.float32)
+                integers, scales = quantised(kv)
+                k, v = integers * scales.astype(np.float64)[..., None]
+            else:
+                k, v = k.astype(np.float16), v.astype(np.float16)
             held = max(first - self.window + 1, 0) // PAGE if self.window else 0
             for page in range(held, -(-end // PAGE)):
                 self.table[slot, page] = next(unused)
                 tokens = slice(page * PAGE, min(end, (page + 1) * PAGE))
                 there = self.table[slot, page], slice(None), slice(tokens.stop - tokens.start)
-                self.keys[there] = k[:, tokens]
-                self.values[there] = v[:, tokens]
+                if self.cache == "int8":
+                    self.integers[:, *there] = integers[:, :, tokens]
+                    self.scales[:, *there] = scales[:, :, tokens]
+                else:
+                    self.keys[there] = k[:, tokens]
+                    self.values[there] = v[:, tokens]
             self.k.append(k.astype(np.float64))
             self.v.append(v.astype(np.float64))
             positions += range(first, end)
@@ -80,10 +97,18 @@ class Step:
         return np.array(out)
 
     def run(self, min_run: int, **options: int) -> tuple[Bits, Bits]:
+        types = _core.cuda_ops.CacheType
+        keys, values = self.keys.view(np.uint8), self.values.view(np.uint8)
+        if self.cache == "int8":
+            keys, values = (
+                page_bytes(self.integers[i], self.scales[i], values=i == 1) for i in (0, 1)
+            )
         high, low = _core.cuda_ops.attend(
             self.q.view(np.uint16),
-            self.keys.view(np.uint16),
-            self.values.view(np.uint16),
+            keys,
+            values,
+            types.INT8 if self.cache == "int8" else types.F16,
+            self.kv_heads,
             self.table,
             self.positions,
             self.slots,
@@ -99,9 +124,11 @@ class Step:
         found = (from_bf16(high) + from_bf16(low))[: self.tokens]
         assert (found[:, size:] == 0).all()
         expected = self.expected()
-        assert relative_error(found[:, :size], expected) < 2e-4
+        # Of integers, values and their scales are rounded to half precision.
+        bound = 4e-4 if self.cache == "int8" else 2e-4
+        assert relative_error(found[:, :size], expected) < bound
         for row, correct in zip(found[:, :size], expected, strict=True):
-            assert relative_error(row, correct) < 5e-4
+            assert relative_error(row, correct) < 2.5 * bound
 
 
 def check_both(step: Step) -> None:
@@ -111,26 +138,33 @@ def check_both(step: Step) -> None:
         assert (found[: step.tokens] == same[: step.tokens]).all()
 
 
+caches = pytest.mark.parametrize("cache", ["f16", "int8"])
+
+
+@caches
 @pytest.mark.parametrize("head_dim", [16, 32, 64, 80, 112, 128])
-def test_head_dims(head_dim: int) -> None:
-    check_both(Step(4, 2, head_dim, 0, [(133, 3)]))
+def test_head_dims(head_dim: int, cache: str) -> None:
+    check_both(Step(4, 2, head_dim, 0, [(133, 3)], cache=cache))
 
 
+@caches
 @pytest.mark.parametrize(("heads", "kv_heads"), [(8, 1), (3, 3), (10, 2), (16, 1), (18, 2)])
-def test_groups(heads: int, kv_heads: int) -> None:
-    check_both(Step(heads, kv_heads, 16, 0, [(0, 1), (126, 5)]))
+def test_groups(heads: int, kv_heads: int, cache: str) -> None:
+    check_both(Step(heads, kv_heads, 16, 0, [(0, 1), (126, 5)], cache=cache))
 
 
 # Chunks have 128 keys. Windows shorter and longer than the context, and equal to it.
+@caches
 @pytest.mark.parametrize("window", [0, 1, 5, 31, 32, 128, 130, 300])
-def test_windows(window: int) -> None:
-    check_both(Step(8, 2, 16, window, [(0, 2), (127, 2), (299, 2), (500, 1)]))
+def test_windows(window: int, cache: str) -> None:
+    check_both(Step(8, 2, 16, window, [(0, 2), (127, 2), (299, 2), (500, 1)], cache=cache))
 
 
+@caches
 @pytest.mark.parametrize("window", [0, 128])
-def test_long_run(window: int) -> None:
+def test_long_run(window: int, cache: str) -> None:
     """Blocks of many tokens, whose rows begin and end in different chunks."""
-    step = Step(8, 1, 16, window, [(110, 37)])
+    step = Step(8, 1, 16, window, [(110, 37)], cache=cache)
     check_both(step)
     whole = step.run(1)
     for max_run in (1, 7):
@@ -138,9 +172,11 @@ def test_long_run(window: int) -> None:
             assert (found == same).all()
 
 
-def test_mixed_step_with_padding() -> None:
+@caches
+def test_mixed_step_with_padding(cache: str) -> None:
     """Some sequences are runs, others single tokens, and some tokens are not there."""
-    step = Step(4, 2, 32, 128, [(200, 1), (30, 20), (7, 2), (0, 17), (64, 1)], padding=3)
+    sequences = [(200, 1), (30, 20), (7, 2), (0, 17), (64, 1)]
+    step = Step(4, 2, 32, 128, sequences, padding=3, cache=cache)
     high, low = step.run(16)
     step.check(high, low)
     for found, same in zip(step.run(NEVER), (high, low), strict=True):
@@ -155,9 +191,10 @@ def test_padding_tokens_are_zeros() -> None:
     assert (low[step.tokens :] == 0).all()
 
 
-def test_a_token_alone() -> None:
+@caches
+def test_a_token_alone(cache: str) -> None:
     """Its bits do not depend on what else is in the step, nor on the scratch."""
-    step = Step(4, 2, 16, 0, [(260, 1), (33, 5), (0, 1), (128, 1)])
+    step = Step(4, 2, 16, 0, [(260, 1), (33, 5), (0, 1), (128, 1)], cache=cache)
     whole = step.run(NEVER)
     for scratch_tokens in (1, 3):
         for found, same in zip(step.run(NEVER, scratch_tokens=scratch_tokens), whole, strict=True):
@@ -173,6 +210,12 @@ def test_many_chunks() -> None:
     """More than merging takes at a time, and scores far apart."""
     step = Step(2, 1, 16, 0, [(128 * 133 + 5, 1)], spread=4)
     check_both(step)
+
+
+@pytest.mark.parametrize("size", [2e-4, 1e4])
+def test_integers_of_small_and_large_values(size: float) -> None:
+    """Scales far from one, as far as half precision reaches."""
+    check_both(Step(4, 2, 32, 0, [(133, 3)], cache="int8", size=size))
 
 
 def test_columns_are_padded() -> None:

@@ -157,9 +157,12 @@ class QkvCase:
         self.slots, self.positions = places // (5 * PAGE_TOKENS), places % (5 * PAGE_TOKENS)
         self.slots[2::5] = -1  # padding
 
-    def run(self, tokens: slice = slice(None), shape: Any = None) -> tuple[Bits, Bits, Bits]:
+    def run(
+        self, tokens: slice = slice(None), shape: Any = None, append: bool = True
+    ) -> tuple[Bits, Bits, Bits, Any]:
+        """q, keys, values, and keys and values that are not appended."""
         high, low = split(self.x[tokens])
-        found: tuple[Bits, Bits, Bits] = _core.cuda_ops.dense_qkv(
+        found: tuple[Bits, Bits, Bits, Any] = _core.cuda_ops.dense_qkv(
             high,
             low,
             self.weights,
@@ -171,6 +174,7 @@ class QkvCase:
             self.slots[tokens],
             self.page_table,
             self.pages,
+            append,
             *([] if shape is None else [shape]),
         )
         return found
@@ -213,7 +217,7 @@ def assert_f16_close(found: Bits, expected: Floats) -> None:
 )
 def test_qkv(num_tokens: int, heads: int, kv_heads: int, head_dim: int, hidden: int) -> None:
     case = QkvCase(num_tokens, heads, kv_heads, head_dim, hidden)
-    q, keys, values = case.run()
+    q, keys, values, _ = case.run()
     expected_q, expected_k, expected_v = case.expected()
     there = [i for i in range(num_tokens) if case.slots[i] >= 0]
     assert_f16_close(q[there], expected_q[there])
@@ -229,11 +233,31 @@ def test_qkv(num_tokens: int, heads: int, kv_heads: int, head_dim: int, hidden: 
             np.testing.assert_array_equal(same, found, str(shape))
 
 
+@pytest.mark.parametrize("num_tokens", [1, 9, 70])
+def test_keys_and_values_that_another_kernel_appends(num_tokens: int) -> None:
+    """What is left for it is what the cache would have, before rounding."""
+    case = QkvCase(num_tokens, 4, 2, 48, 70)
+    q, keys, values, _ = case.run()
+    same_q, no_keys, no_values, kv = case.run(append=False)
+    np.testing.assert_array_equal(same_q, q)
+    assert (no_keys == 0xFFFF).all()
+    assert (no_values == 0xFFFF).all()
+    for i, (cache, expected) in enumerate(zip((keys, values), case.expected()[1:], strict=True)):
+        assert relative_error(kv[:, i], expected) < 1e-5
+        for token in range(num_tokens):
+            if case.slots[token] >= 0:
+                rounded = kv[token, i].astype(np.float16).view(np.uint16)
+                np.testing.assert_array_equal(rounded, case.cached(cache, token))
+    for shape in shapes(num_tokens):
+        for same, found in zip(case.run(append=False, shape=shape)[3], kv, strict=True):
+            np.testing.assert_array_equal(same, found, str(shape))
+
+
 def test_token_has_same_qkv_alone() -> None:
     case = QkvCase(70, 2, 1, 16, 200)
-    q, keys, values = case.run()
+    q, keys, values, _ = case.run()
     for i in (0, 1, 33, 64, 69):
-        alone_q, alone_keys, alone_values = case.run(slice(i, i + 1))
+        alone_q, alone_keys, alone_values, _ = case.run(slice(i, i + 1))
         np.testing.assert_array_equal(alone_q[0], q[i])
         np.testing.assert_array_equal(case.cached(alone_keys, i), case.cached(keys, i))
         np.testing.assert_array_equal(case.cached(alone_values, i), case.cached(values, i))
@@ -245,7 +269,7 @@ def test_qkv_saturates() -> None:
     case.biases[1][:] = bf16(1e6)
     case.biases[2][3:6] = bf16([1e6, -1e6, np.nan])
     case.cos[:], case.sin[:] = 1, 0
-    q, keys, values = case.run()
+    q, keys, values, _ = case.run()
     largest = 65504
     assert np.isfinite(from_f16(case.cached(keys, 0))).all()
     assert (from_f16(case.cached(keys, 0)) == largest).all()

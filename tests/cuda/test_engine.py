@@ -56,10 +56,11 @@ def test_bf16_experts(make_checkpoint: MakeCheckpoint) -> None:
     assert median_relative_l2(open_cuda(directory).logits(ids), expected) <= CUDA_FROM_PLAIN
 
 
-def test_token_by_token_equals_prefill(checkpoint: Path) -> None:
+@pytest.mark.parametrize("kv", ["auto", "int8"])
+def test_token_by_token_equals_prefill(checkpoint: Path, kv: str) -> None:
     """Bit for bit, in any chunking, and each prefix by itself."""
     ids = random_ids(80, VOCAB)
-    engine = open_cuda(checkpoint, prefix_cache=False)
+    engine = open_cuda(checkpoint, prefix_cache=False, kv_cache_dtype=kv)
     whole = engine.logits(ids)
     for chunk in (7, 33):
         assert np.array_equal(engine.logits(ids, chunk=chunk), whole)
@@ -67,7 +68,8 @@ def test_token_by_token_equals_prefill(checkpoint: Path) -> None:
     assert np.array_equal(engine.logits(ids[:17]), whole[:17])
 
 
-def test_requests_beside_one_another_answer_as_alone(checkpoint: Path) -> None:
+@pytest.mark.parametrize("kv", ["auto", "int8"])
+def test_requests_beside_one_another_answer_as_alone(checkpoint: Path, kv: str) -> None:
     prompts = [random_ids(n, VOCAB, seed=n) for n in (3, 40, 17, 61, 90)]
     sampling = [
         GREEDY,
@@ -76,12 +78,12 @@ def test_requests_beside_one_another_answer_as_alone(checkpoint: Path) -> None:
         _core.Sampling(temperature=1.0, min_p=0.02, seed=5),
         _core.Sampling(temperature=1.0, seed=6, repetition_penalty=1.2),
     ]
-    engine = open_cuda(checkpoint, max_batch=5)
+    engine = open_cuda(checkpoint, max_batch=5, kv_cache_dtype=kv)
     alone = []
     for prompt, params in zip(prompts, sampling, strict=True):
         request = engine.submit(prompt, params, 6)
         alone.append(tokens_of(run(engine)[request]))
-    fresh = open_cuda(checkpoint, max_batch=5, prefix_cache=False)
+    fresh = open_cuda(checkpoint, max_batch=5, prefix_cache=False, kv_cache_dtype=kv)
     requests = [fresh.submit(p, s, 6) for p, s in zip(prompts, sampling, strict=True)]
     events = run(fresh)
     assert [tokens_of(events[request]) for request in requests] == alone
@@ -102,12 +104,13 @@ def test_tokens_drawn_on_the_device_are_those_drawn_on_the_host(checkpoint: Path
             assert answers[0] == answers[1]
 
 
-def test_samples_and_forks_copy_the_page_they_share(checkpoint: Path) -> None:
-    engine = open_cuda(checkpoint, max_batch=3)
+@pytest.mark.parametrize("kv", ["auto", "int8"])
+def test_samples_and_forks_copy_the_page_they_share(checkpoint: Path, kv: str) -> None:
+    engine = open_cuda(checkpoint, max_batch=3, kv_cache_dtype=kv)
     ids = random_ids(50, VOCAB)
     first = engine.submit(ids, _core.Sampling(temperature=1.0, seed=7), 8, n=3)
     events = run(engine)
-    cold = open_cuda(checkpoint, prefix_cache=False)
+    cold = open_cuda(checkpoint, prefix_cache=False, kv_cache_dtype=kv)
     request = cold.submit(ids, _core.Sampling(temperature=1.0, seed=7), 8)
     assert tokens_of(events[first]) == tokens_of(run(cold)[request])
     assert len({tuple(tokens_of(events[first + i])) for i in range(3)}) == 3
@@ -120,13 +123,35 @@ def test_logits_are_close_to_the_cpu_s(checkpoint: Path) -> None:
     assert median_relative_l2(open_cuda(checkpoint).logits(ids), cpu) <= CUDA_FROM_PLAIN
 
 
+def test_an_int8_cache_is_as_near_as_the_cpu_s(checkpoint: Path) -> None:
+    """To the CPU's logits with that cache, and to those of half precision."""
+    ids = random_ids(300, VOCAB)
+    int8 = open_cuda(checkpoint, kv_cache_dtype="int8").logits(ids)
+    cpu = open_engine(checkpoint, device=CPU, kv_cache_dtype="int8").logits(ids)
+    assert median_relative_l2(int8, cpu) <= 5e-3
+    assert 1e-4 <= median_relative_l2(int8, open_cuda(checkpoint).logits(ids)) <= 1e-2
+
+
+def test_a_prefix_of_an_int8_cache(checkpoint: Path) -> None:
+    """Its pages, shared and copied when they are written to, are as good as new ones."""
+    engine = open_cuda(checkpoint, kv_cache_dtype="int8")
+    ids = random_ids(150, VOCAB)
+    cold = open_cuda(checkpoint, kv_cache_dtype="int8", prefix_cache=False)
+    for length in (150, 120, 100):
+        answers = []
+        for one in (engine, engine, cold):
+            request = one.submit(ids[:length], _core.Sampling(temperature=1.0, seed=8), 4)
+            answers.append(tokens_of(run(one)[request]))
+        assert answers[0] == answers[1] == answers[2]
+    assert engine.metrics()["computed_tokens"] < cold.metrics()["computed_tokens"]
+    engine.audit()
+
+
 def test_bad_options_are_refused(checkpoint: Path, make_checkpoint: MakeCheckpoint) -> None:
     with pytest.raises(InvalidRequestError, match="cuda:7"):
         open_engine(checkpoint, device=7)
     with pytest.raises(InvalidRequestError, match="precision"):
         open_cuda(checkpoint, precision="int8")
-    with pytest.raises(InvalidRequestError, match="kv_cache_dtype"):
-        open_cuda(checkpoint, kv_cache_dtype="int8")
     with pytest.raises(InvalidRequestError, match="head_dim"):
         open_cuda(make_checkpoint(CheckpointSpec(head_dim=24)))
     open_cuda(checkpoint)  # nothing of what failed is left behind

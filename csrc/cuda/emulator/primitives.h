@@ -172,6 +172,27 @@ inline uint32_t PackF16(float low, float high) {
 inline uint32_t PackBf16(float low, float high) {
   return FloatToBf16(low) | uint32_t{FloatToBf16(high)} << 16;
 }
+inline uint32_t AddF16(uint32_t a, uint32_t b) {
+  const auto sum = [&](int i) {
+    return F16ToFloat(static_cast<uint16_t>(a >> i)) + F16ToFloat(static_cast<uint16_t>(b >> i));
+  };
+  return PackF16(sum(0), sum(16));
+}
+inline uint32_t MultiplyF16(uint32_t a, uint32_t b) {
+  const auto product = [&](int i) {
+    return F16ToFloat(static_cast<uint16_t>(a >> i)) * F16ToFloat(static_cast<uint16_t>(b >> i));
+  };
+  return PackF16(product(0), product(16));
+}
+inline uint32_t PickBytes(uint32_t a, uint32_t b, uint32_t selector) {
+  const uint64_t bytes = a | uint64_t{b} << 32;
+  uint32_t result = 0;
+  for (int i = 0; i < 4; ++i) {
+    const uint32_t byte = selector >> (4 * i) & 7;
+    result |= static_cast<uint32_t>(bytes >> (8 * byte) & 0xFF) << (8 * i);
+  }
+  return result;
+}
 inline float Add(float a, float b) { return a + b; }
 inline double Add(double a, double b) { return a + b; }
 inline float Multiply(float a, float b) { return a * b; }

@@ -37,6 +37,13 @@ void WithHeadDim(int head_dim, const F& f) {
   }
 }
 
+// Calls f with what reads a cache of this type.
+template <class F>
+void WithCache(KvDtype dtype, const F& f) {
+  if (dtype == KvDtype::kInt8) return f(Int8Cache());
+  return f(F16Cache());
+}
+
 float ScoreScale(int head_dim) {
   return static_cast<float>(1.44269504088896340736 / std::sqrt(static_cast<double>(head_dim)));
 }
@@ -58,13 +65,17 @@ void AttendTokens(const AttentionArgs& args, const AttendTokensArgs& tokens, Str
         tokens.tokens,
         static_cast<int>(first),
         ScoreScale(args.head_dim),
+        args.heads / args.kv_heads,
         chunk_stride,
         partials,
         reinterpret_cast<float*>(partials + count * args.heads * chunk_stride)};
-    WithHeadDim(args.head_dim, [&](auto dim) {
-      const dim3 grid(static_cast<unsigned>(tokens.num_chunks),
+    const dim3 blocks(static_cast<unsigned>(tokens.num_chunks),
                       static_cast<unsigned>(args.kv_heads), static_cast<unsigned>(count));
-      Launch(AttendTokensKernel<dim>, {grid, kTokenThreads, sizeof(TokenShared<dim>)}, handle, a);
+    WithCache(args.cache_type, [&]<class Cache>(Cache) {
+      WithHeadDim(args.head_dim, [&](auto dim) {
+        Launch(AttendTokensKernel<dim, Cache>,
+               {blocks, kTokenThreads, sizeof(TokenShared<dim, Cache>)}, handle, a);
+      });
     });
     const int warps = (args.head_dim + kMergeColumns - 1) / kMergeColumns;
     const dim3 grid(static_cast<unsigned>(args.heads), static_cast<unsigned>(count));
@@ -77,9 +88,12 @@ void AttendRuns(const AttentionArgs& args, int num_runs, const TokenRun* runs, S
   if (num_runs == 0) return;
   const RunKernelArgs a = {args, runs, ScoreScale(args.head_dim)};
   const dim3 grid(static_cast<unsigned>(args.kv_heads), static_cast<unsigned>(num_runs));
-  WithHeadDim(args.head_dim, [&](auto dim) {
-    Launch(AttendRunsKernel<dim>, {grid, kRunThreads<dim>, sizeof(RunShared<dim>)},
-           static_cast<cudaStream_t>(stream), a);
+  WithCache(args.cache_type, [&]<class Cache>(Cache) {
+    WithHeadDim(args.head_dim, [&](auto dim) {
+      Launch(AttendRunsKernel<dim, Cache>,
+             {grid, kRunThreads<dim, Cache>, sizeof(RunShared<dim, Cache>)},
+             static_cast<cudaStream_t>(stream), a);
+    });
   });
 }
 

@@ -1,8 +1,8 @@
 // Attention over the paged cache, in two kernels that give a token the same bits.
 //
-// A layer's keys, and its values, are pages of [kv_heads, kPageTokens, head_dim] half precision.
-// The keys that a token sees are cut into chunks of kChunkKeys at absolute positions. The partial
-// of a chunk is, for one query head,
+// A layer's keys, and its values, are pages of [kv_heads, kPageTokens, head_dim] half precision, or
+// of 8-bit integers (int8_page.cuh). The keys that a token sees are cut into chunks of kChunkKeys
+// at absolute positions. The partial of a chunk is, for one query head,
 //   max     of the scores q · k / sqrt(head_dim), times log2(e)
 //   sum     of p = f16(2^(score * log2(e) - max))
 //   values  sum of p v
@@ -39,6 +39,7 @@ struct AttentionArgs {
   const int32_t* positions;  // [T]
   const int32_t* slots;      // [T]
   LayerCache cache;
+  KvDtype cache_type;     // kF16 or kInt8
   const uint16_t* q;      // [T, heads, head_dim] half precision, after RoPE
   const uint16_t* sinks;  // [heads] bf16
   int heads, kv_heads;    // up to kMaxGroup heads a KV head

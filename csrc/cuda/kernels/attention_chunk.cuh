@@ -1,5 +1,8 @@
 // The partial of a chunk, and how partials merge: the arithmetic that attention's kernels share, so
 // that they agree in every bit. A warp computes 16 rows (a row is a query head of a token).
+//
+// How keys and values come from a cache into products is the matter of attention_f16.cuh and
+// attention_int8.cuh, classes that the kernels are templates over.
 #pragma once
 
 #include "cuda/kernels/attention.h"
@@ -30,35 +33,37 @@ __device__ __forceinline__ int PageAt(const int32_t* table, int start, const Key
   return seen ? table[start / kPageTokens] : -1;
 }
 
-// Keys or values of a page into rows of shared memory, by kThreads threads; zeros outside of
-// `range` and where there is no page. `pages` is the KV head's part of the cache's first page.
-template <int kDim, int kThreads>
-__device__ __forceinline__ void LoadPage(uint16_t* to, const uint16_t* pages, int page,
-                                         int kv_heads, int start, const KeyRange& range,
-                                         int thread) {
-  constexpr int kPieces = kDim / 8, kKeysAtOnce = kThreads / kPieces;
-  const int my_key = thread / kPieces, column = thread % kPieces * 8;
-  if (my_key >= kKeysAtOnce) return;
-  const uint16_t* from = pages + int64_t{max(page, 0)} * (kv_heads * kPageTokens * kDim);
-#pragma unroll
-  for (int first = 0; first < kPageTokens; first += kKeysAtOnce) {
-    const int key = my_key + first, position = start + key;
-    if (kPageTokens % kKeysAtOnce != 0 && key >= kPageTokens) continue;
-    CopyAsync16(to + key * kSharedStride<kDim> + column, from + key * kDim + column,
-                page >= 0 && position >= range.begin && position < range.end);
-  }
-}
+// The page of a chunk that a warp of AttendTokensKernel fetches and scores.
+struct WarpPage {
+  const AttentionArgs& args;
+  int64_t token;
+  int kv_head, group;
+  int page;   // -1: there is none
+  int start;  // position of its first key
+  KeyRange keys;
+};
+// What a block of AttendRunsKernel reads.
+struct RunPages {
+  const AttentionArgs& args;
+  const int32_t* table;
+  int kv_head;
+  KeyRange keys;  // that some row sees
+};
+inline constexpr int kTokenThreads = kChunkPages * kWarpSize;
 
-// The same of a chunk.
-template <int kDim, int kThreads>
-__device__ __forceinline__ void LoadChunk(uint16_t* to, const uint16_t* pages, const int32_t* table,
-                                          int kv_heads, int start, const KeyRange& range,
-                                          int thread) {
+// A token's query heads of a KV head, [kMaxGroup] rows, by all threads of AttendTokensKernel.
+template <int kDim>
+__device__ __forceinline__ void LoadQuery(uint16_t* to, const WarpPage& page) {
+  const uint16_t* q =
+      page.args.q + (page.token * page.args.heads + page.kv_head * page.group) * kDim;
 #pragma unroll
-  for (int p = 0; p < kChunkPages; ++p) {
-    const int page_start = start + p * kPageTokens;
-    LoadPage<kDim, kThreads>(to + p * kPageTokens * kSharedStride<kDim>, pages,
-                             PageAt(table, page_start, range), kv_heads, page_start, range, thread);
+  for (int first = 0; first < kMaxGroup * kDim / 8; first += kTokenThreads) {
+    const unsigned i = first + threadIdx.x;
+    if (i >= kMaxGroup * kDim / 8) break;
+    const int row = i / (kDim / 8), column = i % (kDim / 8) * 8;
+    const bool valid = row < page.group;
+    CopyAsync16(to + row * kSharedStride<kDim> + column, q + (valid ? row * kDim + column : 0),
+                valid);
   }
 }
 
@@ -74,33 +79,6 @@ __device__ __forceinline__ void SetZero(float (&tiles)[kTiles][4]) {
   for (auto& tile : tiles) {
 #pragma unroll
     for (float& x : tile) x = 0;
-  }
-}
-
-// s[r][n]: products of rows 16r to 16r + 15 of q and keys 8n to 8n + 7.
-template <int kDim, int kRowTiles, int kTiles>
-__device__ __forceinline__ void Scores(const uint16_t* q, const uint16_t* keys,
-                                       float (&s)[kRowTiles][kTiles][4]) {
-  constexpr int kStride = kSharedStride<kDim>;
-  const int lane = LaneIndex();
-  keys += (lane % 8 + lane / 16 * 8) * kStride + lane / 8 % 2 * 8;
-#pragma unroll
-  for (auto& tiles : s) SetZero(tiles);
-#pragma unroll
-  for (int k = 0; k < kDim; k += 16) {
-    uint32_t a[kRowTiles][4];
-#pragma unroll
-    for (int r = 0; r < kRowTiles; ++r) LoadRows(a[r], q + 16 * r * kStride + k, kStride);
-#pragma unroll
-    for (int n = 0; n < kTiles; n += 2) {
-      uint32_t b[4];
-      LoadMatrices<false>(b, keys + 8 * n * kStride + k);
-#pragma unroll
-      for (int r = 0; r < kRowTiles; ++r) {
-        MmaF16(s[r][n], a[r], b[0], b[1]);
-        MmaF16(s[r][n + 1], a[r], b[2], b[3]);
-      }
-    }
   }
 }
 
@@ -167,31 +145,6 @@ __device__ __forceinline__ void RowSums(const uint32_t (&p)[kChunkKeys / 16][4],
   for (float& x : sums) x = 0;
 #pragma unroll
   for (const auto& a : p) MmaF16(sums, a, kOnes, kOnes);
-}
-
-// Sums of p v for 8 kTiles columns of v from `values` on; kTiles is even.
-template <int kDim, int kRowTiles, int kTiles>
-__device__ __forceinline__ void Values(const uint32_t (&p)[kRowTiles][kChunkKeys / 16][4],
-                                       const uint16_t* values,
-                                       float (&sums)[kRowTiles][kTiles][4]) {
-  constexpr int kStride = kSharedStride<kDim>;
-  const int lane = LaneIndex();
-  values += lane % 16 * kStride + lane / 16 * 8;
-#pragma unroll
-  for (auto& tiles : sums) SetZero(tiles);
-#pragma unroll
-  for (int k = 0; k < kChunkKeys / 16; ++k) {
-#pragma unroll
-    for (int n = 0; n < kTiles; n += 2) {
-      uint32_t b[4];
-      LoadMatrices<true>(b, values + 16 * k * kStride + 8 * n);
-#pragma unroll
-      for (int r = 0; r < kRowTiles; ++r) {
-        MmaF16(sums[r][n], p[r][k], b[0], b[1]);
-        MmaF16(sums[r][n + 1], p[r][k], b[2], b[3]);
-      }
-    }
-  }
 }
 
 // What the sums so far and those of a chunk are multiplied by when they are merged.

@@ -2,7 +2,8 @@
 // warp 16 of them, and merges chunk after chunk into registers.
 #pragma once
 
-#include "cuda/kernels/attention_chunk.cuh"
+#include "cuda/kernels/attention_f16.cuh"
+#include "cuda/kernels/attention_int8.cuh"
 #include "cuda/kernels/store_rows.cuh"
 
 namespace motet::cuda {
@@ -10,10 +11,10 @@ namespace motet::cuda {
 template <int kDim>
 inline constexpr int kRunRows = MaxRunTokens(1, 1, kDim);
 // Tiles of 16 rows a warp: with two, it reads keys and values from shared memory half as often.
-template <int kDim>
-inline constexpr int kRowTiles = kDim <= 64 ? 2 : 1;
-template <int kDim>
-inline constexpr int kRunThreads = kRunRows<kDim> / (16 * kRowTiles<kDim>)*kWarpSize;
+template <int kDim, class Cache>
+inline constexpr int kRowTiles = kDim <= Cache::kMaxDimOfTwoTiles ? 2 : 1;
+template <int kDim, class Cache>
+inline constexpr int kRunThreads = kRunRows<kDim> / (16 * kRowTiles<kDim, Cache>)*kWarpSize;
 
 struct RunKernelArgs {
   AttentionArgs attention;
@@ -21,18 +22,21 @@ struct RunKernelArgs {
   float scale;  // of scores: log2(e) / sqrt(head_dim)
 };
 
-template <int kDim>
+template <int kDim, class Cache>
 struct RunShared {
+  using Chunk = typename Cache::template RunChunk<kDim, kRunThreads<kDim, Cache>>;
   static constexpr int kStride = kSharedStride<kDim>;
   uint16_t q[kRunRows<kDim> * kStride];
-  uint16_t keys[kChunkKeys * kStride], values[kChunkKeys * kStride];
-  static_assert(sizeof(q) + sizeof(keys) + sizeof(values) <= 99 << 10);
+  typename Chunk::Shared chunk;
+  static_assert(sizeof(q) + sizeof(chunk) <= 99 << 10);
 };
 
-template <int kDim>
-__global__ void __launch_bounds__(kRunThreads<kDim>) AttendRunsKernel(RunKernelArgs a) {
-  using Shared = RunShared<kDim>;
-  constexpr int kTiles = kChunkKeys / 8, kThreads = kRunThreads<kDim>, kRows = kRowTiles<kDim>;
+// One block at a time, said aloud: else the compiler may spill to make room for three.
+template <int kDim, class Cache>
+__global__ void __launch_bounds__(kRunThreads<kDim, Cache>, 1) AttendRunsKernel(RunKernelArgs a) {
+  using Shared = RunShared<kDim, Cache>;
+  constexpr int kTiles = kChunkKeys / 8, kThreads = kRunThreads<kDim, Cache>,
+                kRows = kRowTiles<kDim, Cache>;
   constexpr int kColumns = kDim % 32 == 0 ? 32 : 16;  // of values at a time
   WaitForInputs();
   LetNextStart();
@@ -43,11 +47,10 @@ __global__ void __launch_bounds__(kRunThreads<kDim>) AttendRunsKernel(RunKernelA
   const int64_t window = args.cache.window;
   const int32_t* table =
       args.cache.page_table + args.slots[run.first] * args.cache.pages_per_sequence;
-  const int64_t head_offset = int64_t{kv_head} * kPageTokens * kDim;
-  const auto* keys = static_cast<const uint16_t*>(args.cache.keys) + head_offset;
-  const auto* values = static_cast<const uint16_t*>(args.cache.values) + head_offset;
   const KeyRange all = {VisibleKeys(position, window).begin, position + run.count};
   auto& shared = *reinterpret_cast<Shared*>(SharedMemory());
+  const RunPages pages = {args, table, kv_head, all};
+  typename Shared::Chunk chunk(pages, shared.chunk);
 
   const uint16_t* q = args.q + (int64_t{run.first} * args.heads + kv_head * group) * kDim;
   for (int i = threadIdx.x; i < kRunRows<kDim> * kDim / 8; i += kThreads) {
@@ -57,9 +60,7 @@ __global__ void __launch_bounds__(kRunThreads<kDim>) AttendRunsKernel(RunKernelA
     CopyAsync16(shared.q + row * Shared::kStride + column, q + (valid ? at : 0), valid);
   }
   const int first_chunk = all.begin / kChunkKeys, end_chunk = (all.end - 1) / kChunkKeys + 1;
-  LoadChunk<kDim, kThreads>(shared.keys, keys, table, args.kv_heads, first_chunk * kChunkKeys, all,
-                            threadIdx.x);
-  CopyCommit();
+  chunk.StartKeys(first_chunk * kChunkKeys);
 
   // Rows that are not there do as the last one does.
   const int first_row = WarpIndex() * 16 * kRows, g = LaneIndex() / 4, t = LaneIndex() % 4;
@@ -80,19 +81,18 @@ __global__ void __launch_bounds__(kRunThreads<kDim>) AttendRunsKernel(RunKernelA
     SetZero(out[r]);
   }
 
-  for (int chunk = first_chunk; chunk < end_chunk; ++chunk) {
-    const int first = chunk * kChunkKeys, end = first + kChunkKeys;
+  for (int i = first_chunk; i < end_chunk; ++i) {
+    const int first = i * kChunkKeys, end = first + kChunkKeys;
     const bool some = first_row < rows && first < seen_last.end && end > seen_first.begin;
-    CopyWait<0>();
+    chunk.FinishKeys();
     __syncthreads();  // keys are there, the last values are done with
-    LoadChunk<kDim, kThreads>(shared.values, values, table, args.kv_heads, first, all, threadIdx.x);
-    CopyCommit();
+    chunk.StartValues(first);
     uint32_t p[kRows][kTiles / 2][4];
     MergeFactors factors[kRows][2];
     if (some) {
       const bool masked = first < seen_last.begin || end > seen_first.end;
       float s[kRows][kTiles][4];
-      Scores<kDim>(shared.q + first_row * Shared::kStride, shared.keys, s);
+      chunk.Scores(shared.q + first_row * Shared::kStride, s);
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
         const int row = first_row + 16 * r;
@@ -110,26 +110,23 @@ __global__ void __launch_bounds__(kRunThreads<kDim>) AttendRunsKernel(RunKernelA
         }
       }
     }
-    CopyWait<0>();
+    chunk.FinishValues(first);
     __syncthreads();  // values are there, the keys are done with
-    if (chunk + 1 < end_chunk) {
-      LoadChunk<kDim, kThreads>(shared.keys, keys, table, args.kv_heads, end, all, threadIdx.x);
-    }
-    CopyCommit();
+    if (i + 1 < end_chunk) chunk.StartKeys(end);
     if (!some) continue;
 
 #pragma unroll
     for (int column = 0; column < kDim; column += kColumns) {
       float chunk_out[kRows][kColumns / 8][4];
-      Values<kDim>(p, shared.values + column, chunk_out);
+      chunk.Values(p, column, chunk_out);
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
 #pragma unroll
         for (int n = 0; n < kColumns / 8; ++n) {
 #pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            float& x = out[r][column / 8 + n][i];
-            x = Merge(x, chunk_out[r][n][i], factors[r][i / 2]);
+          for (int j = 0; j < 4; ++j) {
+            float& x = out[r][column / 8 + n][j];
+            x = Merge(x, chunk_out[r][n][j], factors[r][j / 2]);
           }
         }
       }

@@ -2,18 +2,18 @@
 // KV head; a second kernel merges.
 #pragma once
 
-#include "cuda/kernels/attention_chunk.cuh"
+#include "cuda/kernels/attention_f16.cuh"
+#include "cuda/kernels/attention_int8.cuh"
 #include "cuda/kernels/store_rows.cuh"
 
 namespace motet::cuda {
-
-inline constexpr int kTokenThreads = kChunkPages * kWarpSize;
 
 struct TokenKernelArgs {
   AttentionArgs attention;
   const int32_t* tokens;  // or null
   int first_token;        // of the list, or of all
   float scale;            // of scores: log2(e) / sqrt(head_dim)
+  int group;              // query heads a KV head
   int chunk_stride;       // even, so that partials are 16 bytes aligned
   float2* partials;       // [tokens, heads, chunk_stride] max and sum
   float* values;          // [tokens, heads, chunk_stride, head_dim]
@@ -33,73 +33,49 @@ __device__ __forceinline__ TokenChunks ChunksOf(const TokenKernelArgs& a, int in
   return {token, slot, keys, first, slot < 0 ? 0 : position / kChunkKeys + 1 - first};
 }
 
-template <int kDim>
+template <int kDim, class Cache>
 struct TokenShared {
-  static constexpr int kStride = kSharedStride<kDim>, kPStride = kSharedStride<kChunkKeys>;
-  uint16_t q[kMaxGroup * kStride];
-  uint16_t keys[kChunkKeys * kStride], values[kChunkKeys * kStride];
+  static constexpr int kPStride = kSharedStride<kChunkKeys>;
+  typename Cache::template TokenChunk<kDim>::Shared chunk;
   uint16_t p[kMaxGroup * kPStride];
   float max[kChunkPages][kMaxGroup];
 };
 
-template <int kDim>
+template <int kDim, class Cache>
 __global__ void __launch_bounds__(kTokenThreads) AttendTokensKernel(TokenKernelArgs a) {
-  using Shared = TokenShared<kDim>;
-  const int chunk = blockIdx.x, kv_head = blockIdx.y;
+  using Shared = TokenShared<kDim, Cache>;
+  const int chunk_index = blockIdx.x, kv_head = blockIdx.y;
   const TokenChunks c = ChunksOf(a, blockIdx.z);
-  if (chunk >= c.count) {
+  if (chunk_index >= c.count) {
     WaitForInputs();
     return;
   }
   const AttentionArgs& args = a.attention;
-  const int group = args.heads / args.kv_heads, warp = WarpIndex(), lane = LaneIndex();
-  const int g = lane / 4, t = lane % 4;
+  const int group = a.group, warp = WarpIndex();
+  const int g = LaneIndex() / 4, t = LaneIndex() % 4;
   auto& shared = *reinterpret_cast<Shared*>(SharedMemory());
 
   // A warp takes a page's keys to the maxima, then columns of the values. What the kernel before
   // this one writes is only the query and the newest keys: the rest is fetched while it ends.
-  const int first = (c.first + chunk) * kChunkKeys, page_start = first + warp * kPageTokens;
+  const int first = (c.first + chunk_index) * kChunkKeys, page_start = first + warp * kPageTokens;
   const int32_t* table = args.cache.page_table + c.slot * args.cache.pages_per_sequence;
-  const int64_t head_offset = int64_t{kv_head} * kPageTokens * kDim;
-  const auto* keys = static_cast<const uint16_t*>(args.cache.keys) + head_offset;
-  const auto* values = static_cast<const uint16_t*>(args.cache.values) + head_offset;
-  const int page = PageAt(table, page_start, c.keys);
-  if (page >= 0) {
-    const int64_t offset = int64_t{page} * (args.kv_heads * kPageTokens * kDim);
-    for (int i = lane * 64; i < kPageTokens * kDim; i += kWarpSize * 64) {
-      PrefetchLineToL2(keys + offset + i);
-      PrefetchLineToL2(values + offset + i);
-    }
-  }
+  const WarpPage page = {args,       c.token, kv_head, group, PageAt(table, page_start, c.keys),
+                         page_start, c.keys};
+  typename Cache::template TokenChunk<kDim> chunk(page, shared.chunk);
+  chunk.Prefetch();
   WaitForInputs();
   LetNextStart();
 
-  const int page_rows = warp * kPageTokens * Shared::kStride;
-  const uint16_t* q = args.q + (int64_t{c.token} * args.heads + kv_head * group) * kDim;
-  for (int i = threadIdx.x; i < kMaxGroup * kDim / 8; i += kTokenThreads) {
-    const int row = i / (kDim / 8), column = i % (kDim / 8) * 8;
-    const bool valid = row < group;
-    CopyAsync16(shared.q + row * Shared::kStride + column, q + (valid ? row * kDim + column : 0),
-                valid);
-  }
-  LoadPage<kDim, kWarpSize>(shared.keys + page_rows, keys, page, args.kv_heads, page_start, c.keys,
-                            lane);
-  CopyCommit();
-  LoadPage<kDim, kWarpSize>(shared.values + page_rows, values, page, args.kv_heads, page_start,
-                            c.keys, lane);
-  CopyCommit();
-
-  CopyWait<1>();
-  __syncthreads();
+  chunk.Load();
   float s[1][kPageTokens / 8][4];
-  Scores<kDim>(shared.q, shared.keys + page_rows, s);
+  chunk.Scores(s);
   Mask(s[0], page_start, c.keys, c.keys);
   const float2 page_max = RowMax(s[0]);
   if (t == 0) {
     shared.max[warp][g] = page_max.x;
     shared.max[warp][g + 8] = page_max.y;
   }
-  CopyWait<0>();
+  chunk.WaitForValues();
   __syncthreads();
 
   float2 max = make_float2(-INFINITY, -INFINITY);
@@ -126,11 +102,12 @@ __global__ void __launch_bounds__(kTokenThreads) AttendTokensKernel(TokenKernelA
 #pragma unroll
   for (int k = 0; k < kChunkKeys / 16; ++k) LoadRows(p[0][k], shared.p + 16 * k, Shared::kPStride);
   const auto partial = [&](int row) {  // its index
-    return (int64_t{blockIdx.z} * args.heads + kv_head * group + row) * a.chunk_stride + chunk;
+    return (int64_t{blockIdx.z} * args.heads + kv_head * group + row) * a.chunk_stride +
+           chunk_index;
   };
   for (int column = warp * 16; column < kDim; column += kChunkPages * 16) {
     float sums[1][2][4];
-    Values<kDim>(p, shared.values + column, sums);
+    chunk.Values(p, column, sums);
 #pragma unroll
     for (int n = 0; n < 2; ++n) {
 #pragma unroll

@@ -77,7 +77,11 @@ void Run(const DenseProduct& p, const Store& store, DenseShape shape, Stream str
 
 void Qkv(const QkvArgs& args, Stream stream) {
   const DenseProduct p = Product(args.num_tokens, args.in, {args.q, args.k, args.v});
-  Run(p, StoreQkv{args, p.first_tile[1], p.first_tile[2]}, args.shape, stream);
+  const auto run = [&]<bool kCached>(StoreQkv<kCached> store) {
+    store.a = args, store.first_k = p.first_tile[1], store.first_v = p.first_tile[2];
+    Run(p, store, args.shape, stream);
+  };
+  args.kv == nullptr ? run(StoreQkv<true>()) : run(StoreQkv<false>());
 }
 
 void OutProj(const OutProjArgs& args, Stream stream) {

@@ -22,7 +22,8 @@ enum class DenseShape {
 };
 
 // q = rope(in Wq + bq); rope(in Wk + bk) and in Wv + bv go into the cache. All as half precision,
-// where what is too large becomes the largest number.
+// where what is too large becomes the largest number. Or keys and values are left as they are, to
+// be appended by a kernel that comes next.
 struct QkvArgs {
   int num_tokens;
   Rows in;  // [T, hidden]
@@ -42,6 +43,7 @@ struct QkvArgs {
   uint16_t* out_q;   // [T, heads, head_dim]
   uint16_t* keys;    // [pages, kv_heads, kPageTokens, head_dim]
   uint16_t* values;  // the same
+  float* kv;         // null: into the cache; or [T, 2, kv_heads, head_dim], keys first
   DenseShape shape = DenseShape::kAuto;
 };
 void Qkv(const QkvArgs& args, Stream stream);

@@ -19,6 +19,8 @@ __device__ __forceinline__ uint16_t SaturatedF16(float x) {
   return static_cast<uint16_t>(PackF16(y, 0));
 }
 
+// kCached: keys and values go into the cache, otherwise to args.kv.
+template <bool kCached>
 struct StoreQkv {
   QkvArgs a;
   int first_k, first_v;  // row tiles
@@ -26,13 +28,15 @@ struct StoreQkv {
   struct LaneRows {
     float bias[2];
     uint16_t* out;  // the first row, of token 0 or of the first place in page 0
-    int row;        // the first, of the head
-    int distance;   // of the second
+    int64_t row_of_kv;
+    int row;       // the first, of the head
+    int distance;  // of the second
     bool cached, rotated;
   };
   struct LaneTokens {
     float cos[2], sin[2];
     uint16_t* out[2];  // null: not stored
+    float* kv[2];      // the same
   };
 
   __device__ __forceinline__ LaneRows Rows(int tile) const {
@@ -45,10 +49,15 @@ struct StoreQkv {
     r.distance = is_v ? 8 : head_dim / 2;
     r.cached = !is_q;
     r.rotated = !is_v;
-    r.out = (is_q   ? a.out_q
-             : is_v ? a.values
-                    : a.keys) +
-            r.row + head * a.head_dim * (r.cached ? kPageTokens : 1);
+    if constexpr (kCached) {
+      r.out = (is_q   ? a.out_q
+               : is_v ? a.values
+                      : a.keys) +
+              r.row + head * a.head_dim * (r.cached ? kPageTokens : 1);
+    } else {
+      r.out = a.out_q + r.row + head * a.head_dim;
+      r.row_of_kv = r.row + (is_v ? a.kv_heads + head : head) * a.head_dim;
+    }
     const uint16_t* bias = (is_q ? a.q_bias : is_v ? a.v_bias : a.k_bias) + head * a.head_dim;
     r.bias[0] = Bf16Value(bias[r.row]);
     r.bias[1] = Bf16Value(bias[r.row + r.distance]);
@@ -69,11 +78,15 @@ struct StoreQkv {
         tokens.out[i] = r.out + token * a.heads * a.head_dim;
         continue;
       }
-      const int slot = a.slots[token], position = a.positions[token];
-      if (slot < 0) continue;
-      const int64_t page = a.page_table[slot * a.pages_per_sequence + position / kPageTokens];
-      const int64_t place = page * a.kv_heads * kPageTokens + position % kPageTokens;
-      tokens.out[i] = r.out + place * a.head_dim;
+      if constexpr (kCached) {
+        const int slot = a.slots[token], position = a.positions[token];
+        if (slot < 0) continue;
+        const int64_t page = a.page_table[slot * a.pages_per_sequence + position / kPageTokens];
+        const int64_t place = page * a.kv_heads * kPageTokens + position % kPageTokens;
+        tokens.out[i] = r.out + place * a.head_dim;
+      } else {
+        tokens.kv[i] = a.kv + token * 2 * a.kv_heads * a.head_dim + r.row_of_kv;
+      }
     }
     return tokens;
   }
@@ -83,12 +96,18 @@ struct StoreQkv {
                                              const float (&sums)[4]) const {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      if (!tokens.out[i]) continue;
+      if (!tokens.out[i] && !tokens.kv[i]) continue;
       const float x = sums[i] + r.bias[0], y = sums[2 + i] + r.bias[1];
       const float rotated_x = fmaf(x, tokens.cos[i], -(y * tokens.sin[i]));
       const float rotated_y = fmaf(y, tokens.cos[i], x * tokens.sin[i]);
-      tokens.out[i][0] = SaturatedF16(r.rotated ? rotated_x : x);
-      tokens.out[i][r.distance] = SaturatedF16(r.rotated ? rotated_y : y);
+      const float first = r.rotated ? rotated_x : x, second = r.rotated ? rotated_y : y;
+      if (tokens.kv[i]) {
+        tokens.kv[i][0] = first;
+        tokens.kv[i][r.distance] = second;
+      } else {
+        tokens.out[i][0] = SaturatedF16(first);
+        tokens.out[i][r.distance] = SaturatedF16(second);
+      }
     }
   }
 };
