@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from motet.aio import AsyncCalls
-from motet.errors import InvalidRequestError
+from motet.errors import InvalidRequestError, ModelClosedError
 from motet.generation import collect
 from motet.harmony.chat import render_chat
 from motet.loading import Device, KvCacheDtype, LoadFormat, Options, Precision, load
@@ -234,6 +234,8 @@ class LLM(AsyncCalls):
         ids = np.concatenate([start, self._requests.ids(continuation, "continuation")])
         params = SamplingParams(max_tokens=0, prompt_logprobs=1)
         result = self.generate(cast(Sequence[int], ids), params)
+        if result.finish_reason == "cancelled":
+            raise ModelClosedError("the model was closed")
         entries = cast(list[TokenLogprob], result.prompt_logprobs)[len(start) :]
         is_greedy = all(entry.logprob >= entry.top[0].logprob for entry in entries)
         return sum(entry.logprob for entry in entries), is_greedy

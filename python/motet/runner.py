@@ -84,12 +84,13 @@ class Runner:
 
     @property
     def engine(self) -> _core.Engine:
-        """The engine; ModelClosedError after `close` and in a forked child."""
+        """The engine; ModelClosedError after `close`, in a forked child and at the exit of the
+        interpreter, when nobody computes any more."""
         if self._forks != _forks:
             raise ModelClosedError(
                 "the model was loaded before fork(); load it in the process that uses it"
             )
-        if self._engine is None:
+        if self._engine is None or not self._finalizer.alive:
             raise ModelClosedError("the model was closed")
         return self._engine
 
@@ -183,10 +184,9 @@ class Runner:
             return
         self.check_wait()
         with self._submitting:
-            engine, self._engine = self._engine, None
-        if engine is not None:
-            self._finalizer()
-        elif threading.current_thread() is not self._dispatcher:
+            self._engine = None
+        self._finalizer()  # runs once, also if an interrupt kept an earlier call from it
+        if threading.current_thread() is not self._dispatcher:
             self._dispatcher.join()  # another thread closes: closed is what both find afterwards
 
 
