@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from motet import LLM, Metrics, ModelClosedError
+from motet import LLM, InvalidRequestError, Metrics, ModelClosedError
 
 SAMPLE = re.compile(r'^(motet_\w+)(?:\{((?:\w+="(?:[^"\\\n]|\\.)*",?)*)\})? (\S+)$')
 
@@ -74,6 +74,14 @@ def test_labels_are_on_every_line_and_escaped() -> None:
         ("motet_queue_seconds_sum", label): 2.5,
         ("motet_queue_seconds_count", label): 3,
     }
+
+
+def test_labels_are_checked() -> None:
+    assert 'port="80"' in Metrics({"steps": 7}).prometheus({"port": 80})  # type: ignore[dict-item]
+    for bad in ("a-b", "1a", "", "a\n"):
+        with pytest.raises(InvalidRequestError, match=r"^labels: expected .+, found ") as caught:
+            Metrics({"steps": 7}).prometheus({bad: "x"})
+        assert caught.value.param == "labels"
 
 
 def test_it_is_a_mapping() -> None:
