@@ -146,6 +146,12 @@ class Runner:
         if self._mailboxes.pop(request, None) is not None:
             engine.cancel(request)
 
+    def abandon(self, mailbox: Mailbox) -> None:
+        """Gives up all requests of a mailbox."""
+        for request, its_mailbox in self._mailboxes.copy().items():  # a copy: others release
+            if its_mailbox is mailbox:
+                self.release(request)
+
     def grant(self, request: int, tokens: int) -> None:
         """The reader has taken so many tokens: as many more may be computed ahead of it."""
         engine = self._engine

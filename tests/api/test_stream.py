@@ -7,6 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -192,6 +193,23 @@ print(again == want)
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True
     )
     assert out.stdout.split() == ["interrupted", "True"]
+
+
+def test_interrupt_of_a_submission_leaves_nothing_behind(
+    llm: LLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may come when the engine has the request and before the caller has its id."""
+    runner = llm._requests.loaded.runner
+    submit = runner.submit
+
+    def interrupted(*args: Any) -> int:
+        submit(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "submit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        llm.stream("abc", LONG, n=3)
+    assert_idle(llm)
 
 
 def test_stream_is_an_iterator(llm: LLM) -> None:
