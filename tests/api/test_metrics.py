@@ -60,6 +60,19 @@ def test_counts(tiny_checkpoint: Path) -> None:
     assert before["requests_finished"]["length"] == 1  # a moment's picture
 
 
+def test_prompts_that_are_only_scored_count(tiny_checkpoint: Path) -> None:
+    with LLM(tiny_checkpoint, max_context=2048, threads=1) as llm:
+        llm.score([1] * 90, [2] * 10)
+        llm.generate([3] * 50, max_tokens=0)
+        llm.generate([3] * 50, max_tokens=1)
+        metrics = llm.metrics()
+    assert metrics["prompt_tokens"] == 100 + 50 + 50
+    assert 0 < metrics["cached_tokens"] < 50
+    assert metrics["computed_tokens"] == 200 - metrics["cached_tokens"]
+    assert metrics["prefill_seconds"]["count"] == 3
+    assert metrics["first_token_seconds"]["count"] == 1
+
+
 def test_labels_are_on_every_line_and_escaped() -> None:
     histogram = {"buckets": [(0.5, 1), (math.inf, 3)], "sum": 2.5, "count": 3}
     metrics = Metrics({"steps": 7, "requests_finished": {"stop": 2}, "queue_seconds": histogram})
