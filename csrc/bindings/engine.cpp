@@ -319,7 +319,9 @@ void BindEngine(py::module_& m) {
       .def("logits", &PyEngine::Logits, "ids"_a, "chunk"_a = 0)
       .def("metrics", [](const PyEngine& self) { return MetricsDict(self.engine().metrics()); })
       .def("memory", [](const PyEngine& self) { return MemoryDict(self.engine()); })
-      .def("audit", [](const PyEngine& self) { self.engine().Audit(); })
+      .def(
+          "audit", [](const PyEngine& self) { self.engine().Audit(); },
+          py::call_guard<py::gil_scoped_release>())
       .def_property_readonly("idle", &PyEngine::Idle)
       .def_property_readonly("isa",
                              [](const PyEngine& self) { return self.engine().device().kernels(); })

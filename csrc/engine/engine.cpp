@@ -107,8 +107,10 @@ bool Engine::RunStep(const Poll& poll) {
   for (const Sequence* s : scheduler_.running()) generating += s->generating() && !s->stalled;
   const int64_t prompt_tokens = prompt_budget_.Tokens(generating, decode_cost_);
   if (!scheduler_.Schedule(prompt_tokens, plan_, entries_)) return false;
+  last_deadline_ = 0;
   for (const Scheduler::Entry& entry : entries_) {
     Request& request = RequestOf(entry.sequence);
+    last_deadline_ = std::max(last_deadline_, request.deadline);
     if (!std::isnan(request.started)) continue;
     request.started = start;
     counts_.queue_seconds.Observe(start - request.submitted);
@@ -136,13 +138,15 @@ bool Engine::RunStep(const Poll& poll) {
   return true;
 }
 
-// Whether all requests of the step have been cancelled meanwhile: a long prompt's step takes
-// seconds, which the next request need not wait for.
+// Whether all requests of the step have been cancelled meanwhile, or are late: a long prompt's step
+// takes seconds, which they and the next request need not wait for.
 bool Engine::NobodyWaits() const {
-  if (!cancels_.load(std::memory_order_relaxed)) return false;
+  const double now = Now();
+  if (now < last_deadline_ && !cancels_.load(std::memory_order_relaxed)) return false;
   const std::lock_guard lock(inbox_mutex_);
   return std::all_of(entries_.begin(), entries_.end(), [&](const Scheduler::Entry& entry) {
     const Request& request = RequestOf(entry.sequence);
+    if (request.deadline <= now) return true;  // its siblings are late too
     return request.siblings.empty() && std::find(inbox_.cancelled.begin(), inbox_.cancelled.end(),
                                                  request.id) != inbox_.cancelled.end();
   });
@@ -270,7 +274,8 @@ void Engine::StartSiblings(Request& request, int row) {
 bool Engine::Generate(Request& request, int row) {
   Sequence& sequence = request.sequence;
   const int64_t length = sequence.length();
-  if (length >= sequence.max_tokens) {
+  if (length >= sequence.max_tokens) {  // nothing but the prompt was asked for
+    CountPrompt(request);
     End(request, -1, Finish::kLength, kNoLogprobs);
     return false;
   }

@@ -116,6 +116,7 @@ class Engine {
            const std::string& error = {});
   void Emit(Request& request, int32_t token, int64_t position, const TokenLogprob& logprobs,
             bool is_prompt, Finish finish);
+  void CountPrompt(const Request& request);  // once it is computed
   void MeasureStep(double start);
   void UpdateMetrics();
 
@@ -135,6 +136,7 @@ class Engine {
   std::vector<Event> events_;
   std::vector<int32_t> draft_;  // of the request that is processed
   double now_ = 0;              // when the step's tokens were there
+  double last_deadline_ = 0;    // of the step's requests
   Metrics counts_;
   Inbox taken_;
 

@@ -34,7 +34,7 @@ struct Metrics {
   int64_t requests_submitted = 0;
   std::array<int64_t, kNumFinishes> requests_finished{};  // by Finish
   int64_t requests_running = 0, requests_waiting = 0;     // now
-  int64_t prompt_tokens = 0;                              // of requests that have started
+  int64_t prompt_tokens = 0;                              // that requests have computed to the end
   int64_t cached_tokens = 0;                              // of them found in the prefix cache
   int64_t generated_tokens = 0;
   int64_t computed_tokens = 0;  // through the model: also again, and drafts
@@ -46,7 +46,7 @@ struct Metrics {
   int64_t full_pages_kept = 0, sliding_pages_kept = 0;  // for their contents, now
   Histogram step_seconds;
   Histogram queue_seconds;        // from submission to the first step
-  Histogram prefill_seconds;      // from there to the first token
+  Histogram prefill_seconds;      // from there to the prompt's end
   Histogram first_token_seconds;  // from submission to the first token
   Histogram inter_token_seconds;  // between tokens of a request
 };

@@ -174,15 +174,19 @@ void Engine::EndLate() {
   }
 }
 
+void Engine::CountPrompt(const Request& request) {
+  counts_.prefill_seconds.Observe(now_ - request.started);
+  counts_.prompt_tokens += request.sequence.n_prompt;
+  counts_.cached_tokens += request.sequence.cached_tokens;
+}
+
 void Engine::Emit(Request& request, int32_t token, int64_t position, const TokenLogprob& logprobs,
                   bool is_prompt, Finish finish) {
   if (token >= 0 && !is_prompt) {
     ++counts_.generated_tokens;
     if (std::isnan(request.last_token)) {
-      counts_.prefill_seconds.Observe(now_ - request.started);
+      CountPrompt(request);
       counts_.first_token_seconds.Observe(now_ - request.submitted);
-      counts_.prompt_tokens += request.sequence.n_prompt;
-      counts_.cached_tokens += request.sequence.cached_tokens;
     } else {
       counts_.inter_token_seconds.Observe(now_ - request.last_token);
     }

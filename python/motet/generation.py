@@ -47,7 +47,11 @@ class Generation:
         self._released = False
         self.mailbox = mailbox
         self.first_id = -1  # until submitted, which may fail or be interrupted
-        self.first_id = runner.submit(mailbox, job.prompt_ids, row, max_new_tokens, limits)
+        try:
+            self.first_id = runner.submit(mailbox, job.prompt_ids, row, max_new_tokens, limits)
+        except BaseException:  # an interrupt, when the engine may have the request
+            runner.abandon(mailbox)
+            raise
 
     def __del__(self) -> None:
         if getattr(self, "first_id", -1) >= 0:

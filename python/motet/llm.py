@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from motet.aio import AsyncCalls
-from motet.errors import InvalidRequestError
+from motet.errors import InvalidRequestError, ModelClosedError
 from motet.generation import collect
 from motet.harmony.chat import render_chat
 from motet.loading import Device, KvCacheDtype, LoadFormat, Options, Precision, load
@@ -19,7 +19,7 @@ from motet.locate import display_name, locate
 from motet.mailbox import Mailbox
 from motet.metrics import Metrics
 from motet.options import ChatOptions, GenerateOptions, Messages, Prompt, RenderOptions
-from motet.prompts import is_one_prompt
+from motet.prompts import is_one_prompt, is_sequence
 from motet.requests import STREAM_WINDOW, Requests
 from motet.resolve import resolve_model
 from motet.results import ChatCompletion, Completion, ModelInfo, TokenLogprob
@@ -93,6 +93,7 @@ class LLM(AsyncCalls):
             gpu_memory=gpu_memory,
             load_format=load_format,
         )
+        seed = SamplingParams(seed=seed).seed  # checked as a call's
         directory, name = locate(model)
         loaded = load(directory, name, options, progress)
         self.tokenizer = loaded.tokenizer
@@ -164,15 +165,15 @@ class LLM(AsyncCalls):
         ContextLengthError, InvalidRequestError, QueueFullError.
         """
         if is_one_prompt(prompts):
-            if params is not None and not isinstance(params, SamplingParams):
-                raise InvalidRequestError(
-                    "params: expected one SamplingParams for one prompt", param="params"
-                )
             mailbox = Mailbox()
-            one = self._requests.generate(cast(Prompt, prompts), params, options, mailbox=mailbox)
+            its_params = cast(SamplingParams | None, params)
+            one = self._requests.generate(
+                cast(Prompt, prompts), its_params, options, mailbox=mailbox
+            )
             return collect([one], mailbox)[0]
         many = cast(Sequence[Prompt], prompts)
-        each = [params] * len(many) if isinstance(params, SamplingParams | None) else list(params)
+        # What is neither is refused with the first prompt.
+        each = list(params) if isinstance(params, Sequence) else [params] * len(many)
         if len(each) != len(many):
             raise InvalidRequestError(
                 f"params: expected one for each of {len(many)} prompts, found {len(each)}",
@@ -229,11 +230,13 @@ class LLM(AsyncCalls):
         Each is encoded by itself; give token ids where a token may reach across the border.
         """
         start = self._requests.ids(prompt, "prompt")
-        if len(continuation) == 0:
+        if is_sequence(continuation) and len(continuation) == 0:
             return 0.0, True
         ids = np.concatenate([start, self._requests.ids(continuation, "continuation")])
         params = SamplingParams(max_tokens=0, prompt_logprobs=1)
         result = self.generate(cast(Sequence[int], ids), params)
+        if result.finish_reason == "cancelled":
+            raise ModelClosedError("the model was closed")
         entries = cast(list[TokenLogprob], result.prompt_logprobs)[len(start) :]
         is_greedy = all(entry.logprob >= entry.top[0].logprob for entry in entries)
         return sum(entry.logprob for entry in entries), is_greedy

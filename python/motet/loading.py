@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Literal, NoReturn, get_args
 
@@ -79,6 +80,8 @@ def load(
     OutOfMemoryError, before allocating, if the cache would not fit.
     """
     _check(options)
+    if progress is not None and not callable(progress):
+        _refuse("progress", "a callable f(part)", progress)
     config = load_config(directory)
     defaults = sampling_defaults(directory)
     core = core_config(config)
@@ -237,11 +240,13 @@ def _check(options: Options) -> None:
         if not any(value is one or (isinstance(one, str) and value == one) for one in allowed):
             _refuse(param, f"one of {', '.join(map(repr, allowed))}", value)
     for param in ("max_context", "max_batch", "max_queue", "kv_cache_bytes", "threads"):
+        bits = 63 if param == "kv_cache_bytes" else 31  # what the core counts with
         value = getattr(options, param)
         if value is None and param != "max_batch":
             continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            _refuse(param, "a positive integer", value)
+        is_integer = isinstance(value, Integral) and not isinstance(value, bool)
+        if not is_integer or not 1 <= value < 1 << bits:
+            _refuse(param, f"a positive integer below 2**{bits}", value)
     share = options.gpu_memory
     if isinstance(share, int) and not isinstance(share, bool):
         if share < 1:
@@ -254,7 +259,7 @@ def _check(options: Options) -> None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _refuse(param: str, expected: str, found: object) -> NoReturn:

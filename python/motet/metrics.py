@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from motet.errors import InvalidRequestError
 
 # What may fall again: requests and pages of the moment. All others only grow.
 _GAUGES = ("requests_running", "requests_waiting", "full_pages", "sliding_pages")
@@ -41,7 +44,7 @@ class Metrics(Mapping[str, Any]):
 
         Serve it as "text/plain; version=0.0.4".
         """
-        base = dict(labels or {})
+        base = {_label(key): str(text) for key, text in (labels or {}).items()}
         lines: list[str] = []
         for key, value in self._values.items():
             name = f"motet_{_NAMES.get(key, key)}"
@@ -57,6 +60,14 @@ class Metrics(Mapping[str, Any]):
             else:
                 lines.append(_line(name, base, value))
         return "\n".join(lines) + "\n"
+
+
+def _label(name: str) -> str:
+    if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", name):
+        raise InvalidRequestError(
+            f"labels: expected names of letters, digits and _, found {name!r}", param="labels"
+        )
+    return name
 
 
 def _histogram(name: str, value: Mapping[str, Any], base: Mapping[str, str]) -> Iterator[str]:

@@ -7,6 +7,7 @@ import math
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Self, TypedDict
 
 from motet.errors import InvalidRequestError
@@ -99,11 +100,18 @@ class Call:
     prediction: Prompt | None
 
     @classmethod
-    def of(cls, options: Mapping[str, Any], params: SamplingParams | None = None) -> Self:
-        """Raises InvalidRequestError. Unknown names end in `sampling`, which refuses them."""
+    def of(
+        cls,
+        options: Mapping[str, Any],
+        params: SamplingParams | None = None,
+        *,
+        render: frozenset[str] = frozenset(),
+    ) -> Self:
+        """Raises InvalidRequestError. `render`: the names that shape the prompt. Unknown names end
+        in `sampling`, which refuses them."""
         rest = dict(options)
         return cls(
-            render={key: rest.pop(key) for key in RENDER_OPTIONS & rest.keys()},
+            render={key: rest.pop(key) for key in render & rest.keys()},
             params=rest.pop("params", None) if params is None else params,
             timeout=_seconds("timeout", rest.pop("timeout", None)),
             cache_salt=_salt(rest.pop("cache_salt", None)),
@@ -120,7 +128,8 @@ _SALT_KEY = secrets.token_bytes(32)
 def _seconds(param: str, value: Any) -> float:
     if value is None:
         return math.inf
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+    is_number = isinstance(value, Real) and not isinstance(value, bool)  # numpy's included
+    if not is_number or not value > 0:
         raise InvalidRequestError(
             f"{param}: expected a positive number of seconds, found {value!r}", param=param
         )

@@ -29,19 +29,36 @@ class GuardedProcessor:
 
     def __call__(
         self, token_ids: Sequence[int], logits: npt.NDArray[np.float32]
-    ) -> npt.ArrayLike | None:
+    ) -> npt.NDArray[np.float32] | None:
         if self.error is not None:
             return None
         self._engine_thread.ident = threading.get_ident()
+        shape = logits.shape
         try:
             edited = self._processor(token_ids, logits)
-            if edited is not None and np.shape(edited) != logits.shape:
-                raise InvalidRequestError(
-                    f"logits_processor: expected logits of shape {logits.shape} or None,"
-                    f" found shape {np.shape(edited)}",
-                    param="logits_processor",
-                )
+            return _as_logits(logits if edited is None else edited, shape)
+        except (StopIteration, StopAsyncIteration) as error:
+            # Whoever iterates over a stream would take it for the stream's end.
+            name = type(error).__name__
+            self.error = RuntimeError(f"the logits_processor raised {name}")
+            self.error.__cause__ = error
         except BaseException as error:
             self.error = error
-            return None
-        return edited
+        return None
+
+
+def _as_logits(edited: npt.ArrayLike, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    """float32 of the shape; no text, objects or complex numbers become floats."""
+    try:
+        given = np.asarray(edited)
+        array = given.astype(np.float32, casting="same_kind", copy=False)
+        found = f"shape {given.shape}"
+    except (TypeError, ValueError):  # ValueError: rows of different lengths
+        found = f"{type(edited).__name__} of something else"
+    else:
+        if array.shape == shape:
+            return array
+    raise InvalidRequestError(
+        f"logits_processor: expected None or numbers of shape {shape}, found {found}",
+        param="logits_processor",
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,11 @@ def prompt_ids(
 ) -> npt.NDArray[np.int32]:
     """int32 [n], n >= 1: the token ids of a prompt, each in the model's vocabulary."""
     if isinstance(prompt, str):
-        ids: list[Any] = list(tokenizer.encode(prompt))
-    elif isinstance(prompt, Sequence | np.ndarray) and not isinstance(prompt, bytes):
+        try:
+            ids: list[Any] = list(tokenizer.encode(prompt))
+        except InvalidRequestError as error:
+            raise InvalidRequestError(f"{param}: {error}", param=param) from None
+    elif is_sequence(prompt):
         ids = list(prompt)
     else:
         raise InvalidRequestError(
@@ -57,10 +60,17 @@ def is_one_prompt(prompts: object) -> bool:
     """Text or token ids, as opposed to a sequence of such; [] is no prompts at all."""
     if isinstance(prompts, str):
         return True
-    if isinstance(prompts, bytes) or not isinstance(prompts, Sequence | np.ndarray):
+    if not is_sequence(prompts):
         raise InvalidRequestError(
             f"prompts: expected text, token ids or a list of prompts,"
             f" found {type(prompts).__name__}",
             param="prompts",
         )
     return len(prompts) > 0 and isinstance(prompts[0], int | np.integer)
+
+
+def is_sequence(value: object) -> TypeGuard[Sequence[Any] | npt.NDArray[Any]]:
+    """Whether it has a length; bytes are neither text nor ids."""
+    if isinstance(value, np.ndarray):
+        return value.ndim > 0
+    return isinstance(value, Sequence) and not isinstance(value, bytes)

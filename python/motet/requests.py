@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from motet.assemble import Assembler, TextAssembler
 from motet.chat import ChatAssembler
-from motet.errors import ModelClosedError
+from motet.errors import InvalidRequestError, ModelClosedError
 from motet.generation import Generation
 from motet.harmony.chat import render_chat
 from motet.mailbox import Mailbox
-from motet.options import Call, Messages, Prompt
+from motet.options import RENDER_OPTIONS, Call, Messages, Prompt
 from motet.processor import GuardedProcessor
 from motet.prompts import answer_room, prompt_ids
 from motet.runner import Limits
@@ -76,7 +76,7 @@ class Requests:
         self, messages: Messages, options: Mapping[str, Any], *, window: int = 0
     ) -> Generation:
         """A request to answer a conversation."""
-        call = Call.of(options)
+        call = Call.of(options, render=RENDER_OPTIONS)
         sampling = self._params(call)
         loaded = self.loaded
         ids = render_chat(loaded.tokenizer, messages, **call.render)
@@ -133,4 +133,9 @@ class Requests:
     def _params(self, call: Call) -> SamplingParams:
         if call.params is None:
             return SamplingParams(**{**self.loaded.sampling_defaults, **call.sampling})
+        if not isinstance(call.params, SamplingParams):
+            raise InvalidRequestError(
+                f"params: expected SamplingParams, found {type(call.params).__name__}",
+                param="params",
+            )
         return call.params.merged(**call.sampling) if call.sampling else call.params

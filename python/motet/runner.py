@@ -84,12 +84,13 @@ class Runner:
 
     @property
     def engine(self) -> _core.Engine:
-        """The engine; ModelClosedError after `close` and in a forked child."""
+        """The engine; ModelClosedError after `close`, in a forked child and at the exit of the
+        interpreter, when nobody computes any more."""
         if self._forks != _forks:
             raise ModelClosedError(
                 "the model was loaded before fork(); load it in the process that uses it"
             )
-        if self._engine is None:
+        if self._engine is None or not self._finalizer.alive:
             raise ModelClosedError("the model was closed")
         return self._engine
 
@@ -145,6 +146,12 @@ class Runner:
         if self._mailboxes.pop(request, None) is not None:
             engine.cancel(request)
 
+    def abandon(self, mailbox: Mailbox) -> None:
+        """Gives up all requests of a mailbox."""
+        for request, its_mailbox in self._mailboxes.copy().items():  # a copy: others release
+            if its_mailbox is mailbox:
+                self.release(request)
+
     def grant(self, request: int, tokens: int) -> None:
         """The reader has taken so many tokens: as many more may be computed ahead of it."""
         engine = self._engine
@@ -183,10 +190,9 @@ class Runner:
             return
         self.check_wait()
         with self._submitting:
-            engine, self._engine = self._engine, None
-        if engine is not None:
-            self._finalizer()
-        elif threading.current_thread() is not self._dispatcher:
+            self._engine = None
+        self._finalizer()  # runs once, also if an interrupt kept an earlier call from it
+        if threading.current_thread() is not self._dispatcher:
             self._dispatcher.join()  # another thread closes: closed is what both find afterwards
 
 

@@ -194,6 +194,7 @@ class Times:
             prefill_s=prefill_s,
             ttft_s=0.0 if self._first is None else self._first - self._submitted,
             decode_s=decode_s,
-            prefill_tps=n_computed / prefill_s if prefill_s > 0 else 0.0,
+            # Of a prompt that was given up nobody knows how much was computed.
+            prefill_tps=0.0 if self._first is None else n_computed / max(prefill_s, 1e-9),
             decode_tps=max(n_new - 1, 0) / decode_s if decode_s > 0 else 0.0,
         )

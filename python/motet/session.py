@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast
 
 from motet.errors import InvalidRequestError
 from motet.harmony.messages import Message
+from motet.options import SamplingOptions
 from motet.requests import STREAM_WINDOW, Requests
 from motet.results import ChatCompletion, Completion
 from motet.stream import AsyncStream, OnEnd, Stream
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 ChatMessage = Mapping[str, Any] | Message
 AnyStream = TypeVar("AnyStream", Stream, AsyncStream)
+_SAMPLING = SamplingOptions.__annotations__.keys()
 Turn = str | ChatMessage | Sequence[ChatMessage]
 
 
@@ -81,11 +83,18 @@ class Session:
                 )
             conversation = [*self._messages, *_as_messages(message)]
             generation = self._requests.chat(
-                conversation, {**self._options, **options}, window=STREAM_WINDOW
+                conversation, self._merged(options), window=STREAM_WINDOW
             )
             stream = kind(generation, self._keep(conversation))
             self._turn = weakref.ref(stream)
         return stream
+
+    def _merged(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """A turn's options and the session's; `params` are all sampling parameters at once."""
+        own = self._options
+        if options.get("params") is not None:
+            own = {key: value for key, value in own.items() if key not in _SAMPLING}
+        return {**own, **options}
 
     def _keep(self, conversation: list[ChatMessage]) -> OnEnd:
         def keep(result: Completion) -> None:
@@ -101,4 +110,9 @@ def _as_messages(message: Turn) -> list[ChatMessage]:
         return [{"role": "user", "content": message}]
     if isinstance(message, Mapping | Message):
         return [message]
-    return list(message)
+    if isinstance(message, Sequence):
+        return list(cast("Sequence[ChatMessage]", message))
+    raise InvalidRequestError(
+        f"message: expected text, a message or several, found {type(message).__name__}",
+        param="message",
+    )

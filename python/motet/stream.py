@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
+from motet.errors import MotetError
 from motet.generation import Generation
 from motet.results import ChatCompletion, Completion, Delta
+
+if TYPE_CHECKING:
+    from motet import _core
 
 OnEnd = Callable[[Completion], None]
 
@@ -22,6 +26,8 @@ class _Reading:
         self._on_end = on_end
         self._pending: deque[Delta] = deque()
         self._cancelled = False
+        self._closed = False
+        self._has_reader = False  # at this moment
 
     @property
     def ended(self) -> bool:
@@ -34,9 +40,16 @@ class _Reading:
         self._generation.release()
         self._generation.mailbox.end()
 
+    def _check_reader(self) -> None:
+        """Raises if another one reads: of two that wait for an event, one would wait for ever."""
+        if self._has_reader:
+            raise MotetError("the stream is being read: expected one reader at a time")
+
     def _next(self) -> Delta | None:
         """The next delta of what has come; None: there is none, or not yet."""
         generation = self._generation
+        if self._closed:
+            self._discard()
         while not self._pending and not generation.ended:
             if self._cancelled:
                 self._end()
@@ -44,9 +57,13 @@ class _Reading:
                 generation.check_wait()  # whoever got None waits now
                 return None
             else:
-                self._pending.extend(generation.take(generation.mailbox.queue.get_nowait()))
-                self._tell()
+                self._take(generation.mailbox.queue.get_nowait())
         return self._pending.popleft() if self._pending else None
+
+    def _take(self, event: _core.Event | None) -> None:
+        if not self._cancelled:
+            self._pending.extend(self._generation.take(event))
+            self._tell()
 
     def _end(self) -> None:
         """Gives the request up; the end is the only delta left."""
@@ -54,9 +71,15 @@ class _Reading:
             self._pending.extend(self._generation.end("cancelled"))
             self._tell()
 
-    def _close(self) -> None:
+    def _discard(self) -> None:
         self._end()
         self._pending.clear()
+
+    def _close(self) -> None:
+        self._closed = True
+        self.cancel()
+        if not self._has_reader:  # otherwise the reader does it, whom this woke
+            self._discard()
 
     def _tell(self) -> None:
         if self._on_end is not None and self._generation.ended:
@@ -73,19 +96,18 @@ class Stream(_Reading, Iterator[Delta]):
     """
 
     def __next__(self) -> Delta:
+        self._check_reader()
         try:
-            while (delta := self._next()) is None:
-                if self._generation.ended:
-                    raise StopIteration
-                event = self._generation.mailbox.get()
-                if not self._cancelled:
-                    self._pending.extend(self._generation.take(event))
-                    self._tell()
-        except StopIteration:
-            raise
+            self._has_reader = True
+            while (delta := self._next()) is None and not self._generation.ended:
+                self._take(self._generation.mailbox.get())
         except BaseException:  # an interrupt
-            self._close()
+            self._discard()
             raise
+        finally:
+            self._has_reader = False
+        if delta is None:
+            raise StopIteration
         return delta
 
     def __enter__(self) -> Self:
@@ -100,7 +122,10 @@ class Stream(_Reading, Iterator[Delta]):
         self.close()
 
     def close(self) -> None:
-        """Stops the computation and ends the iteration at once. Does nothing after the end."""
+        """Stops the computation and ends the iteration at once, also for a reader that waits.
+
+        Does nothing after the end.
+        """
         self._close()
 
     def result(self) -> ChatCompletion | Completion:
@@ -122,19 +147,18 @@ class AsyncStream(_Reading, AsyncIterator[Delta]):
     """
 
     async def __anext__(self) -> Delta:
+        self._check_reader()
         try:
-            while (delta := self._next()) is None:
-                if self._generation.ended:
-                    raise StopAsyncIteration
-                event = await self._generation.mailbox.aget()
-                if not self._cancelled:
-                    self._pending.extend(self._generation.take(event))
-                    self._tell()
-        except StopAsyncIteration:
-            raise
+            self._has_reader = True
+            while (delta := self._next()) is None and not self._generation.ended:
+                self._take(await self._generation.mailbox.aget())
         except BaseException:  # the task was cancelled
-            self._close()
+            self._discard()
             raise
+        finally:
+            self._has_reader = False
+        if delta is None:
+            raise StopAsyncIteration
         return delta
 
     async def __aenter__(self) -> Self:
@@ -149,7 +173,10 @@ class AsyncStream(_Reading, AsyncIterator[Delta]):
         self._close()
 
     async def aclose(self) -> None:
-        """Stops the computation and ends the iteration at once. Does nothing after the end."""
+        """Stops the computation and ends the iteration at once, also for a reader that waits.
+
+        Does nothing after the end.
+        """
         self._close()
 
     async def result(self) -> ChatCompletion | Completion:

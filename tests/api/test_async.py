@@ -3,12 +3,21 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from motet import LLM, AsyncStream, Delta, InvalidRequestError, ModelClosedError, SamplingParams
+from motet import (
+    LLM,
+    AsyncStream,
+    Delta,
+    InvalidRequestError,
+    ModelClosedError,
+    MotetError,
+    SamplingParams,
+)
 
 from .conftest import assert_idle, reply
 
@@ -90,6 +99,10 @@ def test_no_thread_is_started_for_a_call(llm: LLM) -> None:
     assert asyncio.run(main()) == before
 
 
+async def all_of(stream: AsyncStream) -> list[Delta]:
+    return [delta async for delta in stream]
+
+
 async def first(stream: AsyncStream) -> Delta:
     async for delta in stream:
         return delta
@@ -159,6 +172,19 @@ def aclose(llm: LLM) -> None:
     asyncio.run(main())
 
 
+def aclose_while_another_task_reads(llm: LLM) -> None:
+    async def main() -> None:
+        slow = LONG.merged(logits_processor=lambda ids, logits: time.sleep(0.01))
+        stream = llm.astream("abc", slow)
+        reader = asyncio.create_task(all_of(stream))
+        await asyncio.sleep(0.05)
+        await stream.aclose()
+        assert {delta.kind for delta in await asyncio.wait_for(reader, 10)} <= {"text"}
+        assert (await stream.result()).finish_reason == "cancelled"
+
+    asyncio.run(main())
+
+
 def leaving_the_block(llm: LLM) -> None:
     async def main() -> None:
         async with llm.astream("abc", LONG) as stream:
@@ -216,6 +242,7 @@ def loop_closed_after_some(llm: LLM) -> None:
         time_is_up,
         break_and_drop,
         aclose,
+        aclose_while_another_task_reads,
         leaving_the_block,
         cancel_from_a_thread,
         never_read,
@@ -241,6 +268,32 @@ def test_a_stream_may_be_read_in_another_loop(llm: LLM) -> None:
     deltas = asyncio.run(some(3)) + asyncio.run(rest())
     want = llm.generate("abc", SHORT).token_ids
     assert [i for delta in deltas for i in delta.token_ids] == want
+
+
+def test_a_second_reader_at_a_time_is_refused(llm: LLM) -> None:
+    async def main() -> None:
+        stream = llm.astream("abc", LONG, max_tokens=20)
+        both = asyncio.gather(all_of(stream), all_of(stream), return_exceptions=True)
+        deltas, error = await asyncio.wait_for(both, 10)
+        assert isinstance(error, MotetError)
+        assert "one reader at a time" in str(error)
+        assert isinstance(deltas, list)
+        assert len([i for delta in deltas for i in delta.token_ids]) == 20
+
+    asyncio.run(main())
+
+
+def test_a_reader_whose_loop_is_closed_holds_up_no_other(llm: LLM) -> None:
+    stream = llm.astream("abc", LONG)
+    loop = asyncio.new_event_loop()
+    reader = loop.create_task(all_of(stream))
+    loop.run_until_complete(asyncio.sleep(0.01))
+    loop.close()
+    with pytest.raises(MotetError, match="one reader at a time"):
+        asyncio.run(asyncio.wait_for(all_of(stream), 10))
+    asyncio.run(stream.aclose())
+    assert_idle(llm)
+    reader._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
 def test_errors_reach_the_caller(llm: LLM) -> None:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,6 +49,34 @@ def test_params_for_each_prompt(llm: LLM) -> None:
         llm.generate(["a", "b", "c"], each)
     with pytest.raises(InvalidRequestError):
         llm.generate("a", each)
+
+
+@pytest.mark.parametrize("bad", [{"max_tokens": 3}, 5, "abc"])
+def test_params_of_another_type(llm: LLM, bad: Any) -> None:
+    for call in (
+        lambda: llm.generate("a", bad),
+        lambda: llm.generate(["a"], bad),
+        lambda: llm.generate(["a"], [bad]),
+        lambda: llm.stream("a", bad),
+        lambda: llm.chat("a", params=bad),
+        lambda: llm.session(params=bad).send("a"),
+        lambda: asyncio.run(llm.agenerate("a", bad)),
+    ):
+        with pytest.raises(InvalidRequestError, match=r"^params: expected .+, found ") as caught:
+            call()
+        assert caught.value.param == "params"
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"response_format": {"type": "json_object"}}, {"reasoning_effort": "low"}, {"tools": []}],
+)
+def test_a_chats_options_are_unknown_here(llm: LLM, option: dict[str, Any]) -> None:
+    """Not ignored."""
+    with pytest.raises(TypeError, match=next(iter(option))):
+        llm.generate("a", GREEDY, **option)
+    with pytest.raises(TypeError, match=next(iter(option))):
+        llm.stream("a", **option)
 
 
 def test_arguments_go_before_params(llm: LLM) -> None:
@@ -98,11 +128,21 @@ def test_prompt_over_the_context(llm: LLM) -> None:
         assert caught.value.code == "context_length_exceeded"
 
 
-@pytest.mark.parametrize("prompt", ["", [320], [-1], [1.5], [1, "a"], [1, True], b"ab", 3, None])
-def test_bad_prompts(llm: LLM, prompt: object) -> None:
+@pytest.mark.parametrize(
+    "prompt",
+    ["", "\ud800", [320], [-1], [1.5], [1, "a"], [1, True], b"ab", 3, None, np.array(3)],
+)
+def test_bad_prompts(llm: LLM, prompt: Any) -> None:
     with pytest.raises(InvalidRequestError) as caught:
-        llm.generate(prompt)  # type: ignore[call-overload]
+        llm.generate(prompt)
     assert caught.value.param in ("prompt", "prompts")
+    with pytest.raises(InvalidRequestError, match=r"^prompt: ") as caught:
+        llm.stream(prompt)
+    assert caught.value.param == "prompt"
+    if prompt != "":
+        with pytest.raises(InvalidRequestError, match=r"^continuation: ") as caught:
+            llm.score("a", prompt)
+        assert caught.value.param == "continuation"
 
 
 def test_own_end_of_the_model(llm: LLM) -> None:
@@ -208,7 +248,40 @@ def test_error_in_a_logits_processor_reaches_its_call(llm: LLM) -> None:
         llm.generate("a", logits_processor=fail)
     with pytest.raises(InvalidRequestError, match="shape"):
         llm.generate("a", logits_processor=lambda ids, logits: logits[:3])
+    for wrong in (["x"] * 320, [None] * 320, [1j] * 320, [[1], [1, 2]], {1: 2}, True):
+        with pytest.raises(InvalidRequestError, match=r"^logits_processor: expected .+, found "):
+            llm.generate("a", logits_processor=lambda ids, logits, wrong=wrong: wrong)
+    for right in ([0] * 320, np.zeros(320, bool), np.zeros(640)[::2], np.zeros(320, ">f4")):
+        processor = lambda ids, logits, right=right: right  # noqa: E731
+        assert llm.generate("a", GREEDY, logits_processor=processor).token_ids == [0] * 12
     assert len(llm.generate("a", GREEDY).token_ids) == 12
+
+
+def test_logits_reshaped_in_place_are_refused(llm: LLM) -> None:
+    def reshape(token_ids: object, logits: Any) -> None:
+        logits.shape = (1, 320)
+
+    with pytest.raises(InvalidRequestError, match="found shape"):
+        llm.generate("a", logits_processor=reshape)
+
+
+@pytest.mark.parametrize("error", [StopIteration, StopAsyncIteration])
+def test_an_end_of_iteration_in_a_logits_processor_is_an_error(
+    llm: LLM, error: type[Exception]
+) -> None:
+    """A stream would take it for its own end."""
+
+    def fail(token_ids: object, logits: object) -> None:
+        raise error
+
+    for call in (
+        lambda: llm.generate("a", logits_processor=fail),
+        lambda: list(llm.stream("a", logits_processor=fail)),
+        lambda: asyncio.run(llm.agenerate("a", logits_processor=fail)),
+        lambda: asyncio.run(llm.astream("a", logits_processor=fail).result()),
+    ):
+        with pytest.raises(RuntimeError, match=f"logits_processor raised {error.__name__}"):
+            call()
 
 
 def test_call_from_a_callback_is_refused(llm: LLM) -> None:

@@ -5,7 +5,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import motet
@@ -61,12 +63,35 @@ def test_info(llm: LLM, tiny_checkpoint: Path) -> None:
         ("target_itl", 0),
         ("target_itl", True),
         ("target_itl", float("nan")),
+        ("max_batch", 1 << 70),
+        ("threads", 1 << 40),
+        ("kv_cache_bytes", 1 << 80),
+        ("progress", 5),
+        ("seed", "3"),
+        ("seed", 1.5),
+        ("seed", True),
     ],
 )
 def test_bad_options(tiny_checkpoint: Path, param: str, value: object) -> None:
     with pytest.raises(InvalidRequestError, match=rf"^{param}: expected .+, found ") as caught:
         LLM(tiny_checkpoint, **{param: value})  # type: ignore[arg-type]
     assert caught.value.param == param
+
+
+def test_numpy_numbers_are_numbers(tiny_checkpoint: Path) -> None:
+    def draw(**options: Any) -> list[int]:
+        with LLM(tiny_checkpoint, **options) as llm:
+            assert llm.info.max_context == 64
+            return llm.generate("a", max_tokens=8, timeout=np.float32(60)).token_ids
+
+    plain = draw(max_context=64, threads=1, max_queue=3, target_itl=0.5, seed=3)
+    assert plain == draw(
+        max_context=np.int32(64),
+        threads=np.int64(1),
+        max_queue=np.uint8(3),
+        target_itl=np.float32(0.5),
+        seed=np.int64(3),
+    )
 
 
 def test_context_is_what_the_cache_has_room_for(tiny_checkpoint: Path) -> None:

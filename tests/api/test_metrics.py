@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from motet import LLM, Metrics, ModelClosedError
+from motet import LLM, InvalidRequestError, Metrics, ModelClosedError
 
 SAMPLE = re.compile(r'^(motet_\w+)(?:\{((?:\w+="(?:[^"\\\n]|\\.)*",?)*)\})? (\S+)$')
 
@@ -60,6 +60,19 @@ def test_counts(tiny_checkpoint: Path) -> None:
     assert before["requests_finished"]["length"] == 1  # a moment's picture
 
 
+def test_prompts_that_are_only_scored_count(tiny_checkpoint: Path) -> None:
+    with LLM(tiny_checkpoint, max_context=2048, threads=1) as llm:
+        llm.score([1] * 90, [2] * 10)
+        llm.generate([3] * 50, max_tokens=0)
+        llm.generate([3] * 50, max_tokens=1)
+        metrics = llm.metrics()
+    assert metrics["prompt_tokens"] == 100 + 50 + 50
+    assert 0 < metrics["cached_tokens"] < 50
+    assert metrics["computed_tokens"] == 200 - metrics["cached_tokens"]
+    assert metrics["prefill_seconds"]["count"] == 3
+    assert metrics["first_token_seconds"]["count"] == 1
+
+
 def test_labels_are_on_every_line_and_escaped() -> None:
     histogram = {"buckets": [(0.5, 1), (math.inf, 3)], "sum": 2.5, "count": 3}
     metrics = Metrics({"steps": 7, "requests_finished": {"stop": 2}, "queue_seconds": histogram})
@@ -74,6 +87,14 @@ def test_labels_are_on_every_line_and_escaped() -> None:
         ("motet_queue_seconds_sum", label): 2.5,
         ("motet_queue_seconds_count", label): 3,
     }
+
+
+def test_labels_are_checked() -> None:
+    assert 'port="80"' in Metrics({"steps": 7}).prometheus({"port": 80})  # type: ignore[dict-item]
+    for bad in ("a-b", "1a", "", "a\n"):
+        with pytest.raises(InvalidRequestError, match=r"^labels: expected .+, found ") as caught:
+            Metrics({"steps": 7}).prometheus({bad: "x"})
+        assert caught.value.param == "labels"
 
 
 def test_it_is_a_mapping() -> None:

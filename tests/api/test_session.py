@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from motet import LLM, InvalidRequestError, Session
+from motet import LLM, InvalidRequestError, SamplingParams, Session
 from motet.harmony import Message
 
 from .conftest import assert_idle, reply
@@ -117,6 +117,22 @@ def test_a_turn_that_does_not_end_well_is_none(llm: LLM) -> None:
     assert session.send("a", **FEW).finish_reason == "length"
     assert len(session.messages) >= 2
     assert_idle(llm)
+
+
+@pytest.mark.parametrize("bad", [5, None, 1.5, object()])
+def test_a_turn_of_another_type(llm: LLM, bad: Any) -> None:
+    with pytest.raises(InvalidRequestError, match=r"^message: expected .+, found ") as caught:
+        llm.session().send(bad)
+    assert caught.value.param == "message"
+
+
+def test_a_turns_params_go_before_the_sessions_own(llm: LLM) -> None:
+    session = llm.session(max_tokens=5, ignore_eos=True, cache_salt="a")
+    assert len(session.send("a").token_ids) == 5
+    params = SamplingParams(max_tokens=7, ignore_eos=True)
+    assert len(session.send("a", params=params).token_ids) == 7
+    assert len(session.send("a", params=params, max_tokens=6).token_ids) == 6
+    assert len(session.send("a", params=None).token_ids) == 5
 
 
 def test_one_turn_at_a_time(llm: LLM) -> None:

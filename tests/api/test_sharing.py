@@ -81,6 +81,13 @@ def test_time_runs_in_the_queue_too(narrow: LLM) -> None:
     assert result.timings.queue_s >= 0.05
 
 
+def test_a_prompt_that_is_given_up_has_no_rate(tiny_checkpoint: Path) -> None:
+    with LLM(tiny_checkpoint, max_context=100_000, threads=1) as llm:
+        timings = llm.generate([1] * 90_000, GREEDY, timeout=0.1).timings
+    assert timings.prefill_s > 0
+    assert timings.prefill_tps == 0
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [
@@ -165,6 +172,15 @@ def test_idleness_costs_nothing(llm: LLM) -> None:
     time.sleep(1)
     assert time.process_time() - start < 0.05
     stream.close()
+
+
+def test_an_audit_waits_for_a_step_that_calls_back(llm: LLM) -> None:
+    """Without the GIL, which the callback needs."""
+    engine = llm._requests.loaded.runner.engine
+    with llm.stream("abc", LONG, logits_processor=lambda ids, logits: time.sleep(0.001)) as stream:
+        for _ in range(20):
+            next(stream)
+            engine.audit()
 
 
 def test_timings_tell_waiting_from_computing(narrow: LLM) -> None:

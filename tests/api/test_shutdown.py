@@ -132,6 +132,49 @@ print("end")
     assert run(program, tiny_checkpoint) == ["end"]
 
 
+def test_calls_while_the_interpreter_exits_are_refused(tiny_checkpoint: Path) -> None:
+    """Not left to wait for an engine that exit handlers registered later have stopped."""
+    program = """
+import atexit
+def late():
+    for call in (lambda: llm.generate("a"), lambda: llm.stream("a"), lambda: llm.logits([1])):
+        try:
+            call()
+        except ModelClosedError:
+            print("refused")
+    llm.close()
+atexit.register(late)
+llm = LLM(PATH, threads=1, max_context=100)
+"""
+    assert run(program, tiny_checkpoint) == ["refused"] * 3
+
+
+def test_close_after_an_interrupted_close(own: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = own._requests.loaded.runner
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "_finalizer", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            own.close()
+    again = threading.Thread(target=own.close, daemon=True)
+    again.start()
+    again.join(timeout=10)
+    assert not again.is_alive()
+    with pytest.raises(ModelClosedError):
+        own.generate("a")
+
+
+def test_close_during_score(own: LLM) -> None:
+    """Says so: half of a score is none."""
+    threading.Timer(0.1, own.close).start()
+    with pytest.raises(ModelClosedError):
+        for _ in iter(lambda: own.score([1] * 1000, [2] * 1000), None):
+            pass
+
+
 def test_interrupt_in_a_stream_ends_this_one_only(tiny_checkpoint: Path) -> None:
     program = """
 import signal

@@ -7,10 +7,11 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from motet import LLM, Delta, ModelClosedError, SamplingParams, Stream
+from motet import LLM, Delta, ModelClosedError, MotetError, SamplingParams, Stream
 
 from .conftest import assert_idle, pages_in_use, reply
 
@@ -73,6 +74,42 @@ def test_cancel_from_another_thread(llm: LLM) -> None:
     reader.join(timeout=10)
     assert seen[-1].result is not None
     assert seen[-1].result.finish_reason == "cancelled"
+
+
+@pytest.mark.parametrize("where", ["another thread", "a callback"])
+def test_close_wakes_a_reader(llm: LLM, where: str) -> None:
+    """Even if the reader waits for a token: nothing would ever come."""
+    seen: list[Delta] = []
+
+    def work(token_ids: object, logits: object) -> None:
+        if where == "a callback" and len(seen) > 1:
+            stream.close()
+        time.sleep(0.01)
+
+    stream = llm.stream("abc", LONG, logits_processor=work)
+    reader = threading.Thread(target=lambda: seen.extend(stream), daemon=True)
+    reader.start()
+    while len(seen) < 2:
+        time.sleep(0.001)
+    if where == "another thread":
+        stream.close()
+    reader.join(timeout=10)
+    assert not reader.is_alive()
+    assert {delta.kind for delta in seen} == {"text"}
+    assert stream.result().finish_reason == "cancelled"
+    assert_idle(llm)
+
+
+def test_a_second_reader_at_a_time_is_refused(llm: LLM) -> None:
+    stream = llm.stream("abc", LONG, logits_processor=lambda ids, logits: time.sleep(0.1))
+    reader = threading.Thread(target=next, args=(stream,), daemon=True)
+    reader.start()
+    time.sleep(0.02)
+    with pytest.raises(MotetError, match="one reader at a time"):
+        next(stream)
+    reader.join(timeout=10)
+    assert next(stream).kind == "text"  # nobody reads now
+    stream.close()
 
 
 @pytest.mark.parametrize("how", ["with", "close", "drop"])
@@ -156,6 +193,23 @@ print(again == want)
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True
     )
     assert out.stdout.split() == ["interrupted", "True"]
+
+
+def test_interrupt_of_a_submission_leaves_nothing_behind(
+    llm: LLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may come when the engine has the request and before the caller has its id."""
+    runner = llm._requests.loaded.runner
+    submit = runner.submit
+
+    def interrupted(*args: Any) -> int:
+        submit(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "submit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        llm.stream("abc", LONG, n=3)
+    assert_idle(llm)
 
 
 def test_stream_is_an_iterator(llm: LLM) -> None:

@@ -352,6 +352,24 @@ def test_a_step_is_given_up_when_all_its_requests_are_cancelled(checkpoint: Path
     engine.audit()
 
 
+@cpu_only
+def test_a_step_is_given_up_when_time_is_up(make_checkpoint: MakeCheckpoint) -> None:
+    """A large model's takes seconds, longer than its requests may have."""
+    deep = make_checkpoint(CheckpointSpec(sliding_window=WINDOW, num_layers=64))
+    engine = open_engine(deep, max_batch=2)
+    ids = random_ids(STEP_TOKENS, VOCAB)
+    late = engine.submit(ids, GREEDY, 1, timeout=0.005, n=2)
+    events = run(engine)
+    assert [events[late + i][-1].finish for i in range(2)] == ["timeout"] * 2
+    assert engine.metrics()["computed_tokens"] == 0
+    late = engine.submit(ids[:200], GREEDY, 1, timeout=0.005)
+    in_time = engine.submit(ids[:20], GREEDY, 1, timeout=60)
+    events = run(engine)
+    assert len(tokens_of(events[in_time])) == 1
+    assert events[late][-1].finish is not None
+    engine.audit()
+
+
 def test_times_of_events(checkpoint: Path) -> None:
     engine = open_engine(checkpoint)
     before = time.monotonic()
