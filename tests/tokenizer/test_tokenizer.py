@@ -57,6 +57,18 @@ def test_template_tokens_saved_as_ordinary_ones_are_still_special() -> None:
     assert not any(map(tokenizer.is_special, tokenizer.encode("<|start|>")))
 
 
+@pytest.mark.parametrize("text", ["café", "naïve", "日本", "<pad>", " x"])
+def test_tokens_added_as_text_are_decoded_as_text(text: str) -> None:
+    """Fine-tunes add words: an é in them is a letter, not the byte that byte-level BPE writes é."""
+    backend = tiny_backend()
+    backend.add_tokens([text])
+    tokenizer = Tokenizer(backend)
+    ids = tokenizer.encode(f"un {text}")
+    assert ids[-1] == tokenizer.vocab_size - 1
+    assert tokenizer.decode(ids) == f"un {text}"
+    assert not tokenizer.is_special(ids[-1])
+
+
 def test_no_special_tokens_at_all() -> None:
     backend = tiny_backend()
     bare = Tokenizer(type(backend)(backend.model))
