@@ -140,6 +140,15 @@ def test_calls_of_builtin_tools() -> None:
             [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": 5}}]}],
             "messages[0].tool_calls[0].function.arguments",
         ),
+        (
+            [
+                {
+                    "role": "assistant",
+                    "tool_calls": [{"function": {"name": "f", "arguments": {"a": {1}}}}],
+                }
+            ],
+            "messages[0].tool_calls[0].function.arguments",
+        ),
         ([{"role": "tool", "content": "x"}], "messages[0].tool_call_id"),
         ([{"role": "tool", "tool_call_id": "q", "content": "x"}], "messages[0].tool_call_id"),
     ],

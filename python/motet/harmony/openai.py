@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
@@ -120,7 +121,8 @@ class _Converter:
                 f"{where}.function.name must be a name", param=f"{where}.function.name"
             )
         if isinstance(arguments, Mapping):
-            arguments = json.dumps(arguments, ensure_ascii=False)
+            with contextlib.suppress(TypeError, ValueError, RecursionError):
+                arguments = json.dumps(arguments, ensure_ascii=False)
         if not isinstance(arguments, str):
             raise InvalidRequestError(
                 f"{where}.function.arguments must be JSON text",
