@@ -30,6 +30,7 @@ _HUGE_PAGE_BYTES = 2 << 20
 _LENGTH_BYTES = 8
 _MAX_HEADER_BYTES = 4 << 20  # published ones have 40 kB; parsing this much takes a second
 _MAX_RANK = 8
+_MAX_NAME = 256
 _DTYPE_BYTES = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 1),
     **dict.fromkeys(("BF16", "F16", "U16", "I16"), 2),
@@ -145,6 +146,8 @@ def _tensor_info(path: Path, name: str, entry: object, start: int) -> TensorInfo
             message, file=str(path), tensor=name, expected=expected, found=str(found)[:200]
         )
 
+    if len(name) > _MAX_NAME or not name.isprintable():
+        raise error("invalid name", f"at most {_MAX_NAME} printable characters", ascii(name))
     if not isinstance(entry, dict):
         raise error("invalid entry", "an object with dtype, shape, data_offsets", entry)
     dtype = entry.get("dtype")
@@ -243,7 +246,9 @@ def _read_shards(directory: Path, index: Path) -> dict[str, TensorInfo]:
 
 
 def _is_file_name(value: object) -> TypeGuard[str]:
-    return isinstance(value, str) and 0 < len(value) < 256 and Path(value).name == value
+    if not isinstance(value, str) or not 0 < len(value) < 256:
+        return False
+    return value.isprintable() and Path(value).name == value
 
 
 def _read_shard(path: Path, index: Path, name: str) -> dict[str, TensorInfo]:

@@ -39,6 +39,7 @@ def refused(directory: Path) -> CheckpointError:
     for part in (error.file, error.tensor or "", error.expected, error.found):
         assert part in str(error)
     assert len(str(error)) < 2000
+    assert str(error).isprintable()  # nothing that a terminal would obey
     return error
 
 
@@ -73,6 +74,7 @@ HEADER_DAMAGE = [
         "BF16 [4]",
         "F16 [4]",
     ),
+    ("dtype for a terminal", set_entry(SINKS, dtype="\x1b[31m"), SINKS, "BF16", r"\x1b[31m"),
     ("unknown dtype", set_entry(SINKS, dtype="Q4_K"), SINKS, "BF16", "Q4_K"),
     ("no dtype", lambda h: h[SINKS].pop("dtype"), SINKS, "BF16", "None"),
     ("transposed", set_entry(Q_PROJ, shape=[64, 128]), Q_PROJ, "[128, 64]", "BF16 [64, 128]"),
@@ -147,6 +149,23 @@ def test_unexpected_tensor(single: Path) -> None:
     error = refused(single)
     assert error.tensor == "model.layers.0.self_attn.q_proj.lora_A.weight"
     assert error.found == "F32 [1]"
+
+
+@pytest.mark.parametrize("name", ["x" * 1_000_000, "\x1b]0;x\x07", "a\nb", "\ud800"])
+@pytest.mark.parametrize("where", ["header", "twice", "index"])
+def test_tensor_names_that_nobody_could_read(
+    single: Path, sharded: Path, name: str, where: str
+) -> None:
+    key = json.dumps(name)
+    if where == "index":
+        (sharded / INDEX).write_text(f'{{"weight_map": {{{key}: "{SHARD}"}}}}')
+        refused(sharded)
+        return
+    header, data = split(single / WEIGHTS)
+    entry = f'{key}: {{"dtype":"U8","shape":[0],"data_offsets":[{len(data)},{len(data)}]}}'
+    entries = ", ".join([json.dumps(header)[1:-1], entry, *([entry] if where == "twice" else [])])
+    join(single / WEIGHTS, f"{{{entries}}}".encode(), data)
+    refused(single)
 
 
 @pytest.mark.parametrize(("layers", "tensor"), [(3, "model.layers.2."), (1, "model.layers.1.")])
