@@ -14,6 +14,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from motet._files import open_regular
 from motet.errors import CheckpointError, InvalidRequestError
 
 if TYPE_CHECKING:  # the package takes 60 ms to import: only a loaded model needs it
@@ -67,10 +68,8 @@ class Tokenizer:
         import tokenizers
 
         path = Path(path)
-        if not path.is_file():
-            raise CheckpointError(
-                "no tokenizer", file=str(path), expected="a tokenizer.json", found="no such file"
-            )
+        with open_regular(path):
+            pass  # the library says little of what is no file, and waits for a FIFO's writer
         try:
             backend = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises bare Exception

@@ -140,3 +140,14 @@ def test_damaged_file_is_named(tmp_path: Path, content: bytes | None) -> None:
     with pytest.raises(CheckpointError, match=r"tokenizer\.json") as caught:
         Tokenizer.from_dir(tmp_path)
     assert caught.value.file == str(path)
+
+
+def test_what_is_no_file_is_called_what_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    path.mkdir()
+    with pytest.raises(CheckpointError, match="found a directory"):
+        Tokenizer.from_dir(tmp_path)
+    path.rmdir()
+    path.symlink_to("nowhere")
+    with pytest.raises(CheckpointError, match="found a dangling symbolic link"):
+        Tokenizer.from_dir(tmp_path)
