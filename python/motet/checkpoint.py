@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from motet._files import contents, open_regular, read_exactly, read_json_object
 from motet._json import parse_json_object
-from motet.errors import CheckpointError
+from motet.errors import CheckpointError, OutOfMemoryError
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -107,7 +107,13 @@ class Checkpoint:
                     raise CheckpointError(
                         "file changed", file=str(path), expected=f"{end} bytes", found=str(size)
                     )
-                self._maps[path] = mapping = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
+                try:
+                    mapping = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
+                except OSError as error:  # no address space left, or a file system without maps
+                    raise OutOfMemoryError(
+                        f"{path}: the system refused to map {size} bytes: {error.strerror}"
+                    ) from error
+                self._maps[path] = mapping
             if hasattr(mmap, "MADV_HUGEPAGE") and size >= _HUGE_PAGE_BYTES:
                 # Linux then reads the file into huge pages, if its file system knows them, and a
                 # core looks up a fraction of the translations: 15 to 20 % faster decoding.
