@@ -19,7 +19,11 @@ def prompt_ids(
 ) -> npt.NDArray[np.int32]:
     """int32 [n], n >= 1: the token ids of a prompt, each in the model's vocabulary."""
     if isinstance(prompt, str):
-        ids: list[Any] = list(tokenizer.encode(prompt))
+        try:
+            ids: list[Any] = list(tokenizer.encode(prompt))
+        except InvalidRequestError as error:  # no Unicode; the tokenizer knows no arguments
+            message = str(error).replace("text:", f"{param}:", 1)
+            raise InvalidRequestError(message, param=param) from None
     elif isinstance(prompt, Sequence | np.ndarray) and not isinstance(prompt, bytes):
         ids = list(prompt)
     else:

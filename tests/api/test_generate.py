@@ -98,7 +98,9 @@ def test_prompt_over_the_context(llm: LLM) -> None:
         assert caught.value.code == "context_length_exceeded"
 
 
-@pytest.mark.parametrize("prompt", ["", [320], [-1], [1.5], [1, "a"], [1, True], b"ab", 3, None])
+@pytest.mark.parametrize(
+    "prompt", ["", "\ud83d", [320], [-1], [1.5], [1, "a"], [1, True], b"ab", 3, None]
+)
 def test_bad_prompts(llm: LLM, prompt: object) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         llm.generate(prompt)  # type: ignore[call-overload]
