@@ -29,7 +29,7 @@ _TOOL = {
     },
 }
 _DEEP: dict[str, Any] = {}
-for _ in range(5000):
+for _ in range(200_000):  # newer Pythons write some ten thousand
     _DEEP = {"items": _DEEP}
 
 
