@@ -45,8 +45,8 @@ def main() -> None:
     parser.add_argument("--model", help="default: the bundled one")
     parser.add_argument("--concurrency", type=int, default=8, metavar="N")
     args = parser.parse_args()
-    lines = args.input.read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines if line.strip()]
+    with args.input.open(encoding="utf-8") as lines:  # splitlines() would split strings at U+2028
+        rows = [json.loads(line) for line in lines if line.strip()]
     with LLM(args.model, max_batch=args.concurrency) as llm:
         answered = asyncio.run(answer_all(llm, rows, args.concurrency))
     with args.output.open("w", encoding="utf-8") as out:

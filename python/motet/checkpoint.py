@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from motet._files import contents, open_regular, read_exactly, read_json_object
 from motet._json import parse_json_object
-from motet.errors import CheckpointError
+from motet.errors import CheckpointError, OutOfMemoryError
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -30,6 +30,7 @@ _HUGE_PAGE_BYTES = 2 << 20
 _LENGTH_BYTES = 8
 _MAX_HEADER_BYTES = 4 << 20  # published ones have 40 kB; parsing this much takes a second
 _MAX_RANK = 8
+_MAX_NAME = 256
 _DTYPE_BYTES = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 1),
     **dict.fromkeys(("BF16", "F16", "U16", "I16"), 2),
@@ -106,7 +107,13 @@ class Checkpoint:
                     raise CheckpointError(
                         "file changed", file=str(path), expected=f"{end} bytes", found=str(size)
                     )
-                self._maps[path] = mapping = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
+                try:
+                    mapping = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
+                except OSError as error:  # no address space left, or a file system without maps
+                    raise OutOfMemoryError(
+                        f"{path}: the system refused to map {size} bytes: {error.strerror}"
+                    ) from error
+                self._maps[path] = mapping
             if hasattr(mmap, "MADV_HUGEPAGE") and size >= _HUGE_PAGE_BYTES:
                 # Linux then reads the file into huge pages, if its file system knows them, and a
                 # core looks up a fraction of the translations: 15 to 20 % faster decoding.
@@ -145,6 +152,8 @@ def _tensor_info(path: Path, name: str, entry: object, start: int) -> TensorInfo
             message, file=str(path), tensor=name, expected=expected, found=str(found)[:200]
         )
 
+    if len(name) > _MAX_NAME or not name.isprintable():
+        raise error("invalid name", f"at most {_MAX_NAME} printable characters", ascii(name))
     if not isinstance(entry, dict):
         raise error("invalid entry", "an object with dtype, shape, data_offsets", entry)
     dtype = entry.get("dtype")
@@ -243,7 +252,9 @@ def _read_shards(directory: Path, index: Path) -> dict[str, TensorInfo]:
 
 
 def _is_file_name(value: object) -> TypeGuard[str]:
-    return isinstance(value, str) and 0 < len(value) < 256 and Path(value).name == value
+    if not isinstance(value, str) or not 0 < len(value) < 256:
+        return False
+    return value.isprintable() and Path(value).name == value
 
 
 def _read_shard(path: Path, index: Path, name: str) -> dict[str, TensorInfo]:

@@ -109,7 +109,7 @@ def load_config(directory: Path) -> ModelConfig:
             "sliding_window", high=_LARGE, default=None if any(layer_is_sliding) else 1
         ),
         layer_is_sliding=layer_is_sliding,
-        rms_norm_eps=reader.number("rms_norm_eps", low=1e-30, high=1.0, default=1e-5),
+        rms_norm_eps=reader.number("rms_norm_eps", low=1e-30, high=0.5, default=1e-5),
         swiglu_limit=reader.number("swiglu_limit", low=1e-30, high=1e30, default=7.0),
         max_position_embeddings=max_positions,
         rope_theta=rope.theta,

@@ -10,7 +10,7 @@ from motet._json import JsonReader
 _MAX_BYTES = 1 << 20
 _RANGES = {
     "temperature": (0.0, 100.0),
-    "top_p": (0.0, 1.0),
+    "top_p": (1e-30, 1.0),
     "min_p": (0.0, 1.0),
     "repetition_penalty": (0.01, 100.0),
 }

@@ -22,7 +22,8 @@ class CheckpointError(MotetError, ValueError):
     """A checkpoint's file is damaged or does not fit its configuration.
 
     `file`, `tensor` (a tensor's name or a configuration key), `expected` and `found` are part of
-    the message; those that do not apply are None.
+    the message; those that do not apply are None. What comes out of files is cut short and its
+    control characters are escaped: it must not fill or drive a terminal.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class CheckpointError(MotetError, ValueError):
         expected: str | None = None,
         found: str | None = None,
     ) -> None:
+        tensor, expected, found = _readable(tensor), _readable(expected), _readable(found)
         where = ": ".join(part for part in (file, tensor) if part is not None)
         detail = ", ".join(
             f"{label} {value}"
@@ -62,6 +64,13 @@ class CheckpointError(MotetError, ValueError):
         # args already hold the composed message: rebuild from it alone, the attributes come back as
         # state.
         return (type(self), self.args, self.__dict__)
+
+
+def _readable(text: str | None) -> str | None:
+    if text is None:
+        return None
+    short = text if len(text) <= 500 else text[:497] + "..."
+    return short if short.isprintable() else ascii(short)[1:-1]
 
 
 class InvalidRequestError(MotetError, ValueError):

@@ -6,15 +6,15 @@ import math
 import os
 from pathlib import Path
 
-_CGROUP = Path("/sys/fs/cgroup")
+_CGROUP = Path("/sys/fs/cgroup")  # of version 2, or 1 with a folder a controller
 _CPUS = Path("/sys/devices/system/cpu")
 
 
 def memory_bytes() -> int:
     """Physical memory, or the container's share of it."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = _read(_CGROUP / "memory.max")
-    return min(physical, int(limit)) if limit.isdigit() else physical
+    limits = (_read(_CGROUP / "memory.max"), _read(_CGROUP / "memory/memory.limit_in_bytes"))
+    return min([physical, *(int(limit) for limit in limits if limit.isdigit())])
 
 
 def core_count() -> int:
@@ -29,6 +29,9 @@ def core_count() -> int:
         _read(_CPUS / f"cpu{cpu}/topology/thread_siblings_list") or str(cpu) for cpu in allowed
     }
     quota, _, period = _read(_CGROUP / "cpu.max").partition(" ")
+    if not quota:
+        quota = _read(_CGROUP / "cpu/cpu.cfs_quota_us")
+        period = _read(_CGROUP / "cpu/cpu.cfs_period_us")
     limit = math.ceil(int(quota) / int(period)) if quota.isdigit() else len(allowed)
     return max(1, min(max(len(siblings), 2), len(allowed), limit))
 

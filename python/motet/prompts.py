@@ -21,8 +21,9 @@ def prompt_ids(
     if isinstance(prompt, str):
         try:
             ids: list[Any] = list(tokenizer.encode(prompt))
-        except InvalidRequestError as error:
-            raise InvalidRequestError(f"{param}: {error}", param=param) from None
+        except InvalidRequestError as error:  # no Unicode; the tokenizer knows no arguments
+            message = str(error).replace("text:", f"{param}:", 1)
+            raise InvalidRequestError(message, param=param) from None
     elif is_sequence(prompt):
         ids = list(prompt)
     else:

@@ -71,7 +71,7 @@ class ToolCall:
         """The parsed arguments; raises InvalidToolArguments."""
         try:
             return json.loads(self.arguments)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidToolArguments(
                 f"arguments of {self.name}: expected JSON, found {self.arguments!r}: {error}"
             ) from error

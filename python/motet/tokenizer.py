@@ -14,6 +14,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from motet._files import open_regular
 from motet.errors import CheckpointError, InvalidRequestError
 
 if TYPE_CHECKING:  # the package takes 60 ms to import: only a loaded model needs it
@@ -47,8 +48,13 @@ class Tokenizer:
         backend.encode_special_tokens = True  # the library's name for "spell them out as text"
         self._backend = backend
         self.special_tokens = {t.content: i for i, t in sorted(added.items()) if t.special}
-        self.vocab_size = 1 + max([backend.get_vocab_size(with_added_tokens=False) - 1, *added])
-        self._special_bytes = {i: name.encode() for name, i in self.special_tokens.items()}
+        n_base = backend.get_vocab_size(with_added_tokens=False)
+        self.vocab_size = 1 + max([n_base - 1, *added])
+        # Added tokens are text as it stands: an é in them is no byte of the byte alphabet.
+        self._added_bytes = {
+            i: t.content.encode() for i, t in added.items() if t.special or i >= n_base
+        }
+        self._special_ids = frozenset(self.special_tokens.values())
         # Longest first, so that no special token hides another that it is a prefix of.
         names = sorted(self.special_tokens, key=len, reverse=True)
         self._special_pattern = re.compile(
@@ -62,10 +68,8 @@ class Tokenizer:
         import tokenizers
 
         path = Path(path)
-        if not path.is_file():
-            raise CheckpointError(
-                "no tokenizer", file=str(path), expected="a tokenizer.json", found="no such file"
-            )
+        with open_regular(path):
+            pass  # the library says little of what is no file, and waits for a FIFO's writer
         try:
             backend = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises bare Exception
@@ -104,8 +108,8 @@ class Tokenizer:
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes a token stands for: its name's if special, none if the id names no token."""
-        if (special := self._special_bytes.get(token_id)) is not None:
-            return special
+        if (added := self._added_bytes.get(token_id)) is not None:
+            return added
         if not 0 <= token_id < self.vocab_size:
             return b""
         token = self._backend.id_to_token(token_id)
@@ -113,12 +117,12 @@ class Tokenizer:
             return b""
         try:
             return bytes([self._byte_of[char] for char in token])
-        except KeyError:  # a token added as text, outside the byte alphabet
+        except KeyError:  # not of a byte-level vocabulary
             return token.encode()
 
     def is_special(self, token_id: int) -> bool:
         """Whether the id is one of `special_tokens`."""
-        return token_id in self._special_bytes
+        return token_id in self._special_ids
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`, special tokens by name; bytes that are not UTF-8 become U+FFFD."""

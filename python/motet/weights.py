@@ -18,6 +18,12 @@ from motet.errors import CheckpointError
 _HARMLESS_SUFFIX = ".inv_freq"
 _NAN_SCALE = 255  # E8M0, the format of MXFP4's scales, has no infinity and this one NaN
 
+# What the core takes as it is, without a pass in which it would notice numbers that are not finite.
+# (So it does the embedding: a gigabyte that is read as its rows are asked for.)
+_SMALL = ("norm.weight", "bias", "sinks", "router.weight")
+_MAY_BE_NEVER = ("sinks", "router.bias")  # minus infinity: no sink, an expert that is not chosen
+_BF16_INFINITY, _BF16_MINUS_INFINITY = 0x7F80, 0xFF80
+
 WeightArray = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 
@@ -32,7 +38,7 @@ def load_weights(checkpoint: Checkpoint, config: ModelConfig) -> dict[str, Weigh
     """Map the checkpoint: exactly the core's slots, read-only, BF16 as uint16 bit patterns.
 
     Raises CheckpointError naming file, tensor, expected and found: missing or unexpected tensors,
-    another dtype or shape, NaN among MXFP4 scales.
+    another dtype or shape, NaN among MXFP4 scales or, as far as the core does not look, weights.
     """
     slots = _core.weight_slots(core_config(config))
     for name, dtype, shape in slots:
@@ -58,6 +64,8 @@ def load_weights(checkpoint: Checkpoint, config: ModelConfig) -> dict[str, Weigh
     for name, array in arrays.items():
         if name.endswith("_scales"):
             _check_scales(checkpoint.tensors[name], name, array)
+        elif name.endswith(_SMALL):
+            _check_finite(checkpoint.tensors[name], name, array)
     return arrays
 
 
@@ -83,4 +91,20 @@ def _check_scales(info: TensorInfo, name: str, scales: WeightArray) -> None:
         tensor=name,
         expected="bytes 0..254",
         found=f"{_NAN_SCALE} (NaN) at {[int(i) for i in where]}",
+    )
+
+
+def _check_finite(info: TensorInfo, name: str, array: WeightArray) -> None:
+    bad = (array & 0x7FFF) >= _BF16_INFINITY
+    if name.endswith(_MAY_BE_NEVER):
+        bad &= array != _BF16_MINUS_INFINITY
+    if not bad.any():
+        return
+    where = np.unravel_index(int(bad.argmax()), bad.shape)
+    raise CheckpointError(
+        "invalid weight",
+        file=str(info.file),
+        tensor=name,
+        expected="finite numbers",
+        found=f"NaN or infinity at {[int(i) for i in where]}",
     )

@@ -219,9 +219,10 @@ def test_to_openai_of_a_call(llm: LLM) -> None:
     ]
 
 
-def test_arguments_that_are_no_json() -> None:
+@pytest.mark.parametrize("text", ['{"a":', "[" * 100_000])
+def test_arguments_that_are_no_json(text: str) -> None:
     with pytest.raises(InvalidToolArguments, match="arguments of f: expected JSON"):
-        ToolCall("call_1", "f", '{"a":').json()
+        ToolCall("call_1", "f", text).json()
 
 
 @pytest.mark.parametrize(

@@ -52,10 +52,11 @@ def test_asyncio_batch(tmp_path: Path) -> None:
     pytest.importorskip("tqdm")
     sums = [(i, 3 * i) for i in range(1, 13)]
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    rows = [{"prompt": f"What is {a} + {b}?", "id": a} for a, b in sums]
-    source.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    rows = [{"prompt": f"What is {a} + {b}?", "id": a, "note": "\u2028\x85"} for a, b in sums]
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    source.write_text("\n".join(lines) + "\n", encoding="utf-8")
     run("asyncio_batch.py", source, target, "--concurrency", "4")
-    answers = [json.loads(line) for line in target.read_text().splitlines()]
+    answers = [json.loads(line) for line in target.read_text(encoding="utf-8").split("\n")[:-1]]
     assert [answer["id"] for answer in answers] == [a for a, _ in sums]
     right = sum(str(a + b) in answer["text"] for answer, (a, b) in zip(answers, sums, strict=True))
     assert right >= 10

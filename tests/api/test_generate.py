@@ -130,7 +130,7 @@ def test_prompt_over_the_context(llm: LLM) -> None:
 
 @pytest.mark.parametrize(
     "prompt",
-    ["", "\ud800", [320], [-1], [1.5], [1, "a"], [1, True], b"ab", 3, None, np.array(3)],
+    ["", "\ud83d", [320], [-1], [1.5], [1, "a"], [1, True], b"ab", 3, None, np.array(3)],
 )
 def test_bad_prompts(llm: LLM, prompt: Any) -> None:
     with pytest.raises(InvalidRequestError) as caught:

@@ -26,6 +26,8 @@ def pretend(monkeypatch: pytest.MonkeyPatch, cpus: int, files: dict[str, str]) -
         (64, {"cpu.max": "150000 100000"}, 2),
         (64, {"cpu.max": "max 100000"}, 64),
         (4, {"cpu.max": "10000 100000"}, 1),
+        (64, {"cpu/cpu.cfs_quota_us": "150000", "cpu/cpu.cfs_period_us": "100000"}, 2),
+        (64, {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 64),
     ],
 )
 def test_core_count(
@@ -41,3 +43,7 @@ def test_memory_is_that_of_the_container(monkeypatch: pytest.MonkeyPatch) -> Non
     assert physical > 1 << 28
     pretend(monkeypatch, 1, {"memory.max": "1000000"})
     assert machine.memory_bytes() == 1000000
+    pretend(monkeypatch, 1, {"memory/memory.limit_in_bytes": "2000000"})  # control groups 1
+    assert machine.memory_bytes() == 2000000
+    pretend(monkeypatch, 1, {"memory/memory.limit_in_bytes": "9223372036854771712"})
+    assert machine.memory_bytes() == physical

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from motet import LLM
 from motet.checkpoint import Checkpoint
 from motet.config import load_config
 from motet.errors import CheckpointError
@@ -39,6 +40,7 @@ def refused(directory: Path) -> CheckpointError:
     for part in (error.file, error.tensor or "", error.expected, error.found):
         assert part in str(error)
     assert len(str(error)) < 2000
+    assert str(error).isprintable()  # nothing that a terminal would obey
     return error
 
 
@@ -73,6 +75,7 @@ HEADER_DAMAGE = [
         "BF16 [4]",
         "F16 [4]",
     ),
+    ("dtype for a terminal", set_entry(SINKS, dtype="\x1b[31m"), SINKS, "BF16", r"\x1b[31m"),
     ("unknown dtype", set_entry(SINKS, dtype="Q4_K"), SINKS, "BF16", "Q4_K"),
     ("no dtype", lambda h: h[SINKS].pop("dtype"), SINKS, "BF16", "None"),
     ("transposed", set_entry(Q_PROJ, shape=[64, 128]), Q_PROJ, "[128, 64]", "BF16 [64, 128]"),
@@ -149,6 +152,23 @@ def test_unexpected_tensor(single: Path) -> None:
     assert error.found == "F32 [1]"
 
 
+@pytest.mark.parametrize("name", ["x" * 1_000_000, "\x1b]0;x\x07", "a\nb", "\ud800"])
+@pytest.mark.parametrize("where", ["header", "twice", "index"])
+def test_tensor_names_that_nobody_could_read(
+    single: Path, sharded: Path, name: str, where: str
+) -> None:
+    key = json.dumps(name)
+    if where == "index":
+        (sharded / INDEX).write_text(f'{{"weight_map": {{{key}: "{SHARD}"}}}}')
+        refused(sharded)
+        return
+    header, data = split(single / WEIGHTS)
+    entry = f'{key}: {{"dtype":"U8","shape":[0],"data_offsets":[{len(data)},{len(data)}]}}'
+    entries = ", ".join([json.dumps(header)[1:-1], entry, *([entry] if where == "twice" else [])])
+    join(single / WEIGHTS, f"{{{entries}}}".encode(), data)
+    refused(single)
+
+
 @pytest.mark.parametrize(("layers", "tensor"), [(3, "model.layers.2."), (1, "model.layers.1.")])
 @pytest.mark.parametrize("layer_types", ["adapted", "absent"])
 def test_config_with_another_number_of_layers(
@@ -181,6 +201,48 @@ def test_nan_scale(single: Path) -> None:
     assert error.file == str(single / WEIGHTS)
     assert error.tensor == SCALES
     assert error.found == "255 (NaN) at [5, 63, 2]"
+
+
+def set_bits(directory: Path, tensor: str, index: int, bits: int) -> None:
+    header, data = split(directory / WEIGHTS)
+    at = header[tensor]["data_offsets"][0] + 2 * index
+    data = data[:at] + bits.to_bytes(2, "little") + data[at + 2 :]
+    join(directory / WEIGHTS, json.dumps(header).encode(), data)
+
+
+@pytest.mark.parametrize("bits", [0x7FC0, 0xFFFF, 0x7F80], ids=["NaN", "-NaN", "infinity"])
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        "model.norm.weight",
+        "model.layers.0.input_layernorm.weight",
+        "model.layers.1.post_attention_layernorm.weight",
+        "model.layers.0.self_attn.q_proj.bias",
+        "model.layers.0.self_attn.o_proj.bias",
+        SINKS,
+        "model.layers.1.mlp.router.weight",
+        "model.layers.1.mlp.router.bias",
+        "model.layers.0.mlp.experts.gate_up_proj_bias",
+        "model.layers.0.mlp.experts.down_proj_bias",
+    ],
+)
+def test_numbers_that_are_not_finite(single: Path, tensor: str, bits: int) -> None:
+    """Every logit would be NaN. Of the large matrices the core says it, as it packs them."""
+    set_bits(single, tensor, 3, bits)
+    error = refused(single)
+    assert (error.file, error.tensor) == (str(single / WEIGHTS), tensor)
+    assert error.expected == "finite numbers"
+    assert str(error.found).startswith("NaN or infinity at [")
+    assert str(error.found).endswith("3]")
+
+
+@pytest.mark.parametrize("tensor", [SINKS, "model.layers.1.mlp.router.bias"])
+def test_minus_infinity_says_never(single: Path, tensor: str) -> None:
+    """No sink, an expert that is never chosen: finite answers."""
+    set_bits(single, tensor, 3, 0xFF80)
+    load_weights(Checkpoint(single), load_config(single))
+    with LLM(single, max_context=64, threads=1) as llm:
+        assert np.isfinite(llm.logits([1, 2, 3])).all()
 
 
 @pytest.mark.parametrize("size", [0, 5, 8, 1000, -1])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import mmap
 import os
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 from motet.checkpoint import Checkpoint, read_header
 from motet.config import load_config
-from motet.errors import CheckpointError
+from motet.errors import CheckpointError, OutOfMemoryError
 from motet.weights import load_weights
 from tests.checkpoint.damage import join, split
 from tests.conftest import MakeCheckpoint
@@ -123,6 +125,20 @@ def test_hostile_headers(tmp_path_factory: pytest.TempPathFactory, header: bytes
         return
     size = path.stat().st_size
     assert all(8 <= info.begin <= info.end <= size for info in tensors.values())
+
+
+def test_a_file_that_there_is_no_room_to_map(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under `ulimit -v`: the error names the file and its size."""
+
+    def refuse(*args: object, **options: object) -> object:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    checkpoint = Checkpoint(tiny_checkpoint)
+    monkeypatch.setattr(mmap, "mmap", refuse)
+    with pytest.raises(OutOfMemoryError, match=r"model\.safetensors: .* \d+ bytes"):
+        checkpoint.array("lm_head.weight")
 
 
 def _edited(data: bytes, edits: list[tuple[int, bytes]]) -> bytes:

@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from motet.config import ModelConfig, load_config
+from motet.defaults import sampling_defaults
 from motet.errors import CheckpointError
+from motet.sampling import SamplingParams
+from motet.weights import core_config
 from tests.checkpoint.damage import edit_config, edit_json
 from tests.conftest import MakeCheckpoint
 from tests.reference.checkpoint_writer import CheckpointSpec, config_json
@@ -154,6 +157,7 @@ def test_accepted(single: Path, changes: dict[str, Any], fields: dict[str, Any])
         ({"vocab_size": None}, "vocab_size", "integer", "nothing"),
         ({"sliding_window": None}, "sliding_window", "integer", "nothing"),
         ({"rms_norm_eps": -1.0}, "rms_norm_eps", "a number in", "-1.0"),
+        ({"rms_norm_eps": 1.0}, "rms_norm_eps", "a number in", "1.0"),
         ({"rms_norm_eps": float("nan")}, "rms_norm_eps", "a number in", "nan"),
         ({"swiglu_limit": "7"}, "swiglu_limit", "a number", '"7"'),
         ({"layer_types": "full"}, "layer_types", "a list of 2", '"full"'),
@@ -170,6 +174,7 @@ def test_accepted(single: Path, changes: dict[str, Any], fields: dict[str, Any])
         ({"quantization_config": {"quant_method": "fp8"}}, "quantization_config.", "mxfp4", "fp8"),
         ({"quantization_config": 4}, "quantization_config", "an object", "4"),
         ({"x" * 99: 1, "model_type": "y" * 999}, "model_type", "gpt_oss", "yyy..."),
+        ({"model_type": "\x1b]0;x\x07"}, "model_type", "gpt_oss", r"\x1b]0;x\x07"),
     ],
 )
 def test_refused(
@@ -177,7 +182,7 @@ def test_refused(
 ) -> None:
     edit_config(single, **changes)
     with pytest.raises(CheckpointError) as caught:
-        load_config(single)
+        core_config(load_config(single))
     error = caught.value
     assert error.file == str(single / "config.json")
     assert str(error.tensor).startswith(key)
@@ -195,3 +200,24 @@ def test_refused_eos_ids(single: Path, name: str, ids: object) -> None:
     with pytest.raises(CheckpointError, match=r"expected token ids in 0\.\.319") as caught:
         load_config(single)
     assert caught.value.file == str(single / name)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("temperature", -0.5),
+        ("top_p", 0.0),
+        ("top_p", 1.5),
+        ("top_k", -1),
+        ("min_p", "x"),
+        ("repetition_penalty", 0.0),
+        ("do_sample", 1),
+    ],
+)
+def test_refused_sampling_defaults(single: Path, key: str, value: object) -> None:
+    """The file is at fault, not the request that would be the first to meet the value."""
+    edit_json(single / "generation_config.json", **{key: value})
+    with pytest.raises(CheckpointError) as caught:
+        SamplingParams(**sampling_defaults(single))
+    assert caught.value.file == str(single / "generation_config.json")
+    assert caught.value.tensor == key

@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -63,6 +64,8 @@ def test_run_json(motet: Motet, tiny_checkpoint: Path, tmp_path: Path) -> None:
         (["run", "hello", "-m", "no/such-model"], 3, "no/such-model"),
         (["inspect", "-m", "no/such-model"], 3, "no/such-model"),
         (["bench", "-p", "-5"], 2, "-p"),
+        (["bench", "-r", "0"], 2, "-r"),
+        (["bench", "-d", "0,999999999"], 2, "-p, -n and -d: expected at most"),
     ],
 )
 def test_exit_codes(
@@ -96,11 +99,49 @@ def test_bad_stdin(motet: Motet, tiny_checkpoint: Path, stdin: bytes) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_tools_that_are_no_json(motet: Motet, tiny_checkpoint: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["{", "[" * 100_000])
+def test_tools_that_are_no_json(
+    motet: Motet, tiny_checkpoint: Path, tmp_path: Path, text: str
+) -> None:
     tools = tmp_path / "tools.json"
-    tools.write_text("{")
+    tools.write_text(text)
     done = motet("run", "-m", tiny_checkpoint, "hi", "--tools", tools)
     assert (done.returncode, "--tools: expected JSON" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("command", "closed"),
+    [
+        ("run hi", "<&- >&- 2>&-"),
+        ("run hi", "2>&-"),
+        ("run -", "<&-"),
+        ("chat", "<&-"),
+        ("inspect", ">&-"),
+    ],
+)
+def test_streams_that_the_caller_closed(
+    tiny_checkpoint: Path, tmp_path: Path, command: str, closed: str
+) -> None:
+    """Supervisors start programs so: what nobody reads goes nowhere, stdin is at its end."""
+    errors = tmp_path / "errors"
+    few = () if command == "inspect" else FEW
+    words = shlex.join([*COMMAND, *command.split(), "-m", str(tiny_checkpoint), *few])
+    done = subprocess.run(
+        ["sh", "-c", f"{words} 2>{shlex.quote(str(errors))} {closed}"],
+        stdout=subprocess.PIPE,
+        env=environment(),
+        timeout=120,
+    )
+    assert (done.returncode, "Traceback" in errors.read_text()) == (0, False)
+    assert bool(done.stdout) == (command.startswith("run") and ">&-" not in closed.split())
+
+
+def test_chat_line_that_is_no_text(motet: Motet, tiny_checkpoint: Path) -> None:
+    done = motet("chat", "-m", tiny_checkpoint, *FEW, stdin=b"\xff\nhello\n")
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+    assert "motet: " in done.stderr
+    assert done.stdout  # the next line's answer
 
 
 def test_interrupt(tiny_checkpoint: Path) -> None:

@@ -28,6 +28,15 @@ _TOOL = {
         "parameters": {"type": "object", "properties": {"x": {"type": "integer"}}},
     },
 }
+_DEEP: dict[str, Any] = {}
+for _ in range(200_000):  # newer Pythons write some ten thousand
+    _DEEP = {"items": _DEEP}
+
+
+def _tool_with(**schema: Any) -> dict[str, Any]:
+    return {"name": "f", "parameters": {"type": "object", "properties": {"x": schema}}}
+
+
 _TOOL_TEXT = (
     "# Tools\n\n## functions\n\nnamespace functions {\n\n"
     "// Does it.\ntype f = (_: {\nx?: number,\n}) => any;\n\n} // namespace functions"
@@ -198,6 +207,24 @@ def test_a_forced_call_is_parsed_from_where_the_prompt_ends() -> None:
             {"response_format": {"type": "json_schema"}},
             "response_format.json_schema.schema",
         ),
+        (
+            {"response_format": {"type": "json_schema", "name": 5, "schema": {}}},
+            "response_format.json_schema.name",
+        ),
+        (
+            {"response_format": {"type": "json_schema", "description": 5, "schema": {}}},
+            "response_format.json_schema.description",
+        ),
+        ({"response_format": {"default": {1}}}, "response_format"),
+        ({"response_format": _DEEP}, "response_format"),
+        ({"tools": [_tool_with(default={1})]}, "tools"),
+        ({"tools": [_tool_with(default=datetime.date(2026, 1, 2))]}, "tools"),
+        ({"tools": [_tool_with(default=10**5000)]}, "tools"),
+        ({"tools": [_tool_with(enum=[1, {1}])]}, "tools"),
+        ({"tools": [_tool_with(default=_DEEP)]}, "tools"),
+        ({"builtin_tools": None}, "builtin_tools"),
+        ({"builtin_tools": "python"}, "builtin_tools"),
+        ({"builtin_tools": [[]]}, "builtin_tools"),
     ],
 )
 def test_bad_options_are_named(options: dict[str, Any], param: str) -> None:

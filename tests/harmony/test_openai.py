@@ -127,6 +127,9 @@ def test_calls_of_builtin_tools() -> None:
             "messages[0].content[0]",
         ),
         ([{"role": "user", "content": [{"type": "text"}]}], "messages[0].content[0]"),
+        ("half an emoji: \ud83d", "messages"),
+        ([{"role": "user", "content": "\ud83d"}], "messages[0].content"),
+        ([{"role": "user", "content": [{"text": "\ud83d"}]}], "messages[0].content"),
         ([{"role": "user", "content": "x", "name": 5}], "messages[0].name"),
         ([{"role": "assistant"}], "messages[0].content"),
         ([{"role": "assistant", "reasoning": 5}], "messages[0].reasoning"),
@@ -138,6 +141,15 @@ def test_calls_of_builtin_tools() -> None:
         ),
         (
             [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": 5}}]}],
+            "messages[0].tool_calls[0].function.arguments",
+        ),
+        (
+            [
+                {
+                    "role": "assistant",
+                    "tool_calls": [{"function": {"name": "f", "arguments": {"a": {1}}}}],
+                }
+            ],
             "messages[0].tool_calls[0].function.arguments",
         ),
         ([{"role": "tool", "content": "x"}], "messages[0].tool_call_id"),

@@ -57,6 +57,18 @@ def test_template_tokens_saved_as_ordinary_ones_are_still_special() -> None:
     assert not any(map(tokenizer.is_special, tokenizer.encode("<|start|>")))
 
 
+@pytest.mark.parametrize("text", ["café", "naïve", "日本", "<pad>", " x"])
+def test_tokens_added_as_text_are_decoded_as_text(text: str) -> None:
+    """Fine-tunes add words: an é in them is a letter, not the byte that byte-level BPE writes é."""
+    backend = tiny_backend()
+    backend.add_tokens([text])
+    tokenizer = Tokenizer(backend)
+    ids = tokenizer.encode(f"un {text}")
+    assert ids[-1] == tokenizer.vocab_size - 1
+    assert tokenizer.decode(ids) == f"un {text}"
+    assert not tokenizer.is_special(ids[-1])
+
+
 def test_no_special_tokens_at_all() -> None:
     backend = tiny_backend()
     bare = Tokenizer(type(backend)(backend.model))
@@ -128,3 +140,14 @@ def test_damaged_file_is_named(tmp_path: Path, content: bytes | None) -> None:
     with pytest.raises(CheckpointError, match=r"tokenizer\.json") as caught:
         Tokenizer.from_dir(tmp_path)
     assert caught.value.file == str(path)
+
+
+def test_what_is_no_file_is_called_what_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    path.mkdir()
+    with pytest.raises(CheckpointError, match="found a directory"):
+        Tokenizer.from_dir(tmp_path)
+    path.rmdir()
+    path.symlink_to("nowhere")
+    with pytest.raises(CheckpointError, match="found a dangling symbolic link"):
+        Tokenizer.from_dir(tmp_path)

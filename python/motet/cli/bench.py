@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from motet.cli import options, terminal
+from motet.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from motet.llm import LLM
@@ -42,7 +43,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "-d", dest="depth", type=count, default=[0], metavar="N,...", help="tokens already there"
     )
-    parser.add_argument("-r", dest="repetitions", type=int, default=5, metavar="N")
+    parser.add_argument("-r", dest="repetitions", type=options.positive, default=5, metavar="N")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options.add_engine(parser)
     parser.set_defaults(command=run)
@@ -51,6 +52,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     # A repetition must compute what the one before it has.
     with options.load_model(args, prefix_cache=False) as llm:
+        _check_room(llm, args)
         rows = _measure(llm, args)
         if args.json:
             entries = [asdict(row) for row in rows]
@@ -58,6 +60,17 @@ def run(args: argparse.Namespace) -> int:
         else:
             _print_table(llm, rows)
     return 0
+
+
+def _check_room(llm: LLM, args: argparse.Namespace) -> None:
+    """Refuses at once what would fail after minutes, or generate less than its row says."""
+    depth = max(args.depth)
+    needed = 1 + max(depth + max(args.prompt), max(depth, 1) + max(args.gen))
+    if needed > llm.info.max_context:
+        raise InvalidRequestError(
+            f"-p, -n and -d: expected at most the context's {llm.info.max_context} tokens,"
+            f" found {needed}"
+        )
 
 
 def _measure(llm: LLM, args: argparse.Namespace) -> Iterator[Row]:

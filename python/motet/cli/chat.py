@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import sys
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  # gives input() history and line editing
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # no text: that turn's failure alone
     with options.load_model(args) as llm:
         print(f"{llm.info.name}. Ctrl-C stops an answer, Ctrl-D leaves.", file=sys.stderr)
         _talk(llm, args)

@@ -20,6 +20,7 @@ OK, FAILURE, USAGE, NOT_FOUND, INTERRUPTED = 0, 1, 2, 3, 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line (default: this process's) and gives its exit code."""
+    _replace_closed_streams()
     args = _parser().parse_args(argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -40,6 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (MotetError, OSError) as error:
         return _fail(error, FAILURE)
     return code
+
+
+def _replace_closed_streams() -> None:
+    """Opens what the caller closed (`>&-`), which is None: libraries would write there, too."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def _fail(error: Exception, code: int) -> int:

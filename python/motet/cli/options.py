@@ -68,6 +68,14 @@ def numbers(text: str) -> list[int]:
     return values
 
 
+def positive(text: str) -> int:
+    """An argument of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise ValueError("not positive")
+    return value
+
+
 def load_model(args: argparse.Namespace, **engine: Any) -> LLM:
     """The model that the flags name; `engine` are further options of LLM."""
     from motet.llm import LLM
@@ -92,7 +100,7 @@ def read_tools(path: str) -> list[Any]:
     """Tools out of a JSON file: one or a list, in OpenAI's form or the function alone."""
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidRequestError(
             f"--tools: expected JSON in {path}, found: {error}", param="tools"
         ) from error

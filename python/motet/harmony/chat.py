@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -88,7 +88,9 @@ def chat_messages(
             f"reasoning_effort must be low, medium or high, not {reasoning_effort!r}",
             param="reasoning_effort",
         )
-    unknown = [name for name in builtin_tools if name not in BUILTIN_TOOLS]
+    if isinstance(builtin_tools, str) or not isinstance(builtin_tools, Collection):
+        raise InvalidRequestError("builtin_tools must be a list", param="builtin_tools")
+    unknown = [name for name in builtin_tools if name not in tuple(BUILTIN_TOOLS)]
     if unknown:
         raise InvalidRequestError(
             f"builtin_tools has {unknown[0]!r}; there are browser and python", param="builtin_tools"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
@@ -29,7 +30,7 @@ def to_messages(
     InvalidRequestError with `param` naming the part at fault, e.g. "messages[2].content".
     """
     if isinstance(messages, str):
-        return [Message("user", messages)]
+        return [Message("user", _text(messages, "messages"))]
     if isinstance(messages, Mapping) or not isinstance(messages, Sequence):
         raise InvalidRequestError(
             f"messages must be a string or a list, not {type(messages).__name__}", param="messages"
@@ -120,7 +121,8 @@ class _Converter:
                 f"{where}.function.name must be a name", param=f"{where}.function.name"
             )
         if isinstance(arguments, Mapping):
-            arguments = json.dumps(arguments, ensure_ascii=False)
+            with contextlib.suppress(TypeError, ValueError, RecursionError):
+                arguments = json.dumps(arguments, ensure_ascii=False)
         if not isinstance(arguments, str):
             raise InvalidRequestError(
                 f"{where}.function.arguments must be JSON text",
@@ -176,7 +178,7 @@ def _name(raw: Mapping[str, Any], where: str) -> str | None:
 def _text(content: Any, where: str) -> str:
     """A string, or the text of a list of text parts."""
     if isinstance(content, str):
-        return content
+        return _unicode(content, where)
     if not isinstance(content, Sequence):
         raise InvalidRequestError(
             f"{where} must be a string or a list of text parts, not {type(content).__name__}",
@@ -192,4 +194,17 @@ def _text(content: Any, where: str) -> str:
                 param=f"{where}[{index}]",
             )
         texts.append(text)
-    return "".join(texts)
+    return _unicode("".join(texts), where)
+
+
+def _unicode(text: str, where: str) -> str:
+    """The text, unless it has half a character, as after a cut in a language of UTF-16."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequestError(
+            f"{where} must be Unicode text; character {error.start} is the lone surrogate"
+            f" U+{ord(text[error.start]):04X}",
+            param=where,
+        ) from None
+    return text

@@ -30,6 +30,17 @@ def parameters_type(schema: Mapping[str, Any]) -> str:
         raise InvalidRequestError("the JSON Schema is nested too deeply", param="tools") from None
 
 
+def compact_json(value: Any, param: str) -> str:
+    """JSON without spaces; InvalidRequestError for a schema's value that has no JSON."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    except RecursionError:
+        found = "one nested too deeply"
+    except (TypeError, ValueError) as error:  # also a circle, and an integer too long to write
+        found = str(error)
+    raise InvalidRequestError(f"{param}: expected a JSON Schema, found {found}", param=param)
+
+
 def _type(schema: Any, indent: str) -> str:
     """The type of a schema; lines after the first start with `indent`."""
     if not isinstance(schema, Mapping):
@@ -141,7 +152,7 @@ def _default(schema: Mapping[str, Any]) -> str:
 
 def _json(value: Any) -> str:
     """Compact JSON; exponents in the short form (1e30, 1e-7) of the published renderer."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = compact_json(value, "tools")
     return re.sub(r"e([+-])0*(\d)", _exponent, text) if isinstance(value, float) else text
 
 

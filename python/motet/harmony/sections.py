@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 
 from motet.harmony.messages import (
@@ -14,7 +13,7 @@ from motet.harmony.messages import (
     SystemContent,
     ToolNamespace,
 )
-from motet.harmony.schema import parameters_type
+from motet.harmony.schema import compact_json, parameters_type
 
 
 def system_text(content: SystemContent, *, has_functions: bool) -> str:
@@ -92,7 +91,7 @@ def _function_text(tool: FunctionTool) -> str:
 
 
 def _format_text(entry: ResponseFormat) -> str:
-    schema = json.dumps(entry.schema, ensure_ascii=False, separators=(",", ":"))
+    schema = compact_json(entry.schema, "response_format")
     return f"## {entry.name}\n\n{_comment(entry.description or '')}{schema}"
 
 

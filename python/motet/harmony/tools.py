@@ -130,4 +130,10 @@ def to_response_format(value: Mapping[str, Any] | type | None) -> ResponseFormat
             "response_format.json_schema.schema must be a JSON Schema",
             param="response_format.json_schema.schema",
         )
+    for key in ("name", "description"):
+        if not isinstance(entry.get(key), str | None):
+            raise InvalidRequestError(
+                f"response_format.json_schema.{key} must be a string",
+                param=f"response_format.json_schema.{key}",
+            )
     return ResponseFormat(entry.get("name") or "response", schema, entry.get("description"))
