@@ -49,7 +49,7 @@ class Generation:
         self.first_id = -1  # until submitted, which may fail or be interrupted
         try:
             self.first_id = runner.submit(mailbox, job.prompt_ids, row, max_new_tokens, limits)
-        except BaseException:  # an interrupt, when the engine may have the request
+        except BaseException:  # an interrupt, perhaps: the engine may have the request
             runner.abandon(mailbox)
             raise
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from motet import _core
 
-Lock = contextlib.AbstractContextManager[bool]
-
 
 class Mailbox:
     """Where the events of some requests wait for their one reader, a thread or an asyncio task.
@@ -62,33 +60,27 @@ def _wake(waiters: list[asyncio.Future[None]]) -> None:
             waiter.set_result(None)
 
 
-def dispatch(engine: _core.Engine, mailboxes: dict[int, Mailbox], submitting: Lock) -> None:
+def dispatch(engine: _core.Engine, mailboxes: dict[int, Mailbox]) -> None:
     """Hands out events until the engine is stopped."""
     while events := engine.wait_events():
-        _hand_out(events, engine, mailboxes, submitting)
+        _hand_out(events, engine, mailboxes)
         del events  # nothing stays alive through a long wait
     for mailbox in set(mailboxes.values()):
         mailbox.end()
 
 
 def _hand_out(
-    events: list[_core.Event],
-    engine: _core.Engine,
-    mailboxes: dict[int, Mailbox],
-    submitting: Lock,
+    events: list[_core.Event], engine: _core.Engine, mailboxes: dict[int, Mailbox]
 ) -> None:
     """The only Python that runs for every token whoever reads it; keep it short."""
     waiting: dict[asyncio.AbstractEventLoop, dict[asyncio.Future[None], Mailbox]] = {}
     for event in events:
         request = event.request
         mailbox = mailboxes.get(request)
-        if mailbox is None:
-            with submitting:  # it may just be submitted
-                mailbox = mailboxes.get(request)
-            if mailbox is None:  # released, or an interrupt came between its id and its entry
-                if event.finish is None:
-                    engine.cancel(request)
-                continue
+        if mailbox is None:  # released, perhaps by an interrupt before it was submitted
+            if event.finish is None:
+                engine.cancel(request)
+            continue
         mailbox.queue.put(event)
         if event.finish is not None:
             mailboxes.pop(request, None)
