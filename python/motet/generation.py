@@ -142,6 +142,7 @@ async def acollect(generation: Generation) -> Completion:
     with _giving_up([generation]):
         while not generation.ended:
             generation.check_wait()
+            await generation.mailbox.pause()
             generation.take(await generation.mailbox.aget())
         return generation.result
 

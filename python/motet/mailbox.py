@@ -32,6 +32,14 @@ class Mailbox:
         """The next event. Waits without polling; an interrupt reaches the main thread at once."""
         return self.queue.get()
 
+    async def pause(self) -> None:
+        """Lets other tasks run if there are events: who reads them slower than they come never has
+        to wait for one."""
+        if not self.queue.empty():
+            import asyncio
+
+            await asyncio.sleep(0)
+
     async def aget(self) -> _core.Event | None:
         """As `get` in the running event loop, which may be another one each time."""
         import asyncio  # whoever gets here has imported it

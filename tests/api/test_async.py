@@ -297,6 +297,39 @@ def test_a_reader_whose_loop_is_closed_holds_up_no_other(llm: LLM) -> None:
     reader._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("how", ["stream", "collect"])
+def test_a_reader_slower_than_the_model_lets_other_tasks_run(llm: LLM, how: str) -> None:
+    """Its time limit is one of them."""
+    expected = llm.generate("abc", LONG).token_ids
+
+    async def read() -> list[int]:
+        if how == "collect":
+            task = asyncio.create_task(llm.agenerate("abc", LONG))
+            await asyncio.sleep(0)
+            time.sleep(1)  # all of it has come
+            return (await task).token_ids
+        ids: list[int] = []
+        async for delta in llm.astream("abc", LONG):
+            ids += delta.token_ids
+            time.sleep(0.001)
+        return ids
+
+    async def main() -> None:
+        ticks = 0
+        reader = asyncio.create_task(read())
+        while not reader.done():
+            await asyncio.sleep(0)
+            ticks += 1
+        assert await reader == expected
+        assert ticks > 1000
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await read()
+
+    asyncio.run(main())
+    assert_idle(llm)
+
+
 def test_errors_reach_the_caller(llm: LLM) -> None:
     def fail(token_ids: object, logits: object) -> None:
         raise ZeroDivisionError("mine")
