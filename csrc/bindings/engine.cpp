@@ -132,18 +132,19 @@ class PyEngine {
   }
 
   int64_t Submit(const Ids& ids, const Sampling& sampling, int64_t max_new_tokens, int64_t n,
-                 uint64_t cache_salt, double timeout, int64_t window, const Ids& prediction) {
+                 uint64_t cache_salt, double timeout, int64_t window, const Ids& prediction,
+                 int64_t id) {
     return engine().Submit(
         TokenVector(ids), sampling,
-        {max_new_tokens, n, cache_salt, timeout, window, TokenVector(prediction)});
+        {id, max_new_tokens, n, cache_salt, timeout, window, TokenVector(prediction)});
   }
 
-  std::pair<int64_t, py::array_t<float>> SubmitLogits(const Ids& ids, int64_t chunk) {
+  std::pair<int64_t, py::array_t<float>> SubmitLogits(const Ids& ids, int64_t chunk, int64_t id) {
     std::vector<int32_t> tokens = TokenVector(ids);
     py::array_t<float> out({static_cast<py::ssize_t>(tokens.size()),
                             static_cast<py::ssize_t>(engine().config().vocab_size)});
     float* data = out.mutable_data();
-    return {engine().SubmitLogits(std::move(tokens), chunk, data, Kept(out)), out};
+    return {engine().SubmitLogits(std::move(tokens), chunk, data, Kept(out), id), out};
   }
 
   void Start() {
@@ -176,7 +177,7 @@ class PyEngine {
 
   py::array_t<float> Logits(const Ids& ids, int64_t chunk) {
     RequireNoThread();
-    const auto [id, out] = SubmitLogits(ids, chunk);
+    const auto [id, out] = SubmitLogits(ids, chunk, -1);
     const py::gil_scoped_release release;
     try {
       while (!StepFor(id)) continue;
@@ -299,10 +300,13 @@ void BindEngine(py::module_& m) {
            "precision"_a = "exact", "max_context"_a, "kv_cache_bytes"_a, "threads"_a,
            "max_batch"_a = 1, "prefix_cache"_a = true, "speculation"_a = false,
            "target_itl"_a = 0.0, "kv_cache_dtype"_a = "auto", "progress"_a = py::none())
+      .def(
+          "reserve", [](PyEngine& self, int64_t n) { return self.engine().Reserve(n); }, "n"_a)
       .def("submit", &PyEngine::Submit, "ids"_a, "sampling"_a, "max_new_tokens"_a, py::kw_only(),
            "n"_a = 1, "cache_salt"_a = 0, "timeout"_a = kNever, "window"_a = 0,
-           "prediction"_a = Ids(0))
-      .def("submit_logits", &PyEngine::SubmitLogits, "ids"_a, "chunk"_a = 0)
+           "prediction"_a = Ids(0), "request"_a = -1)
+      .def("submit_logits", &PyEngine::SubmitLogits, "ids"_a, "chunk"_a = 0, py::kw_only(),
+           "request"_a = -1)
       .def(
           "cancel", [](PyEngine& self, int64_t request) { self.engine().Cancel(request); },
           "request"_a)

@@ -49,13 +49,15 @@ class Engine {
          const std::function<void(double)>& progress);
   ~Engine();
 
-  // Queues a request and returns its id; its further samples have the ids that follow. Throws
-  // InvalidRequestError or ContextLengthError.
+  // The id of a request that is about to be submitted, so that its events can be told from others'
+  // as soon as they come; its further samples have the ids that follow.
+  int64_t Reserve(int64_t samples);
+  // Queues a request and returns its id. Throws InvalidRequestError or ContextLengthError.
   int64_t Submit(std::vector<int32_t> tokens, Sampling sampling, SubmitOptions options);
   // Queues the computation of every position's logits, [tokens.size(), vocab], in chunks of `chunk`
   // tokens (0: as many as a step takes). `keeps` lives until the request ends.
   int64_t SubmitLogits(std::vector<int32_t> tokens, int64_t chunk, float* out,
-                       std::shared_ptr<void> keeps);
+                       std::shared_ptr<void> keeps, int64_t id = -1);
   // The request ends as cancelled in the next step; unknown ids are ignored.
   void Cancel(int64_t request);
   // Its reader has taken so many more tokens.
@@ -98,7 +100,7 @@ class Engine {
   };
 
   void CheckTokens(const std::vector<int32_t>& tokens, int64_t room) const;
-  int64_t Queue(std::unique_ptr<Request> request, int64_t ids);
+  int64_t Queue(std::unique_ptr<Request> request, int64_t id);
   void TakeInbox();
   void TakeRequest(std::unique_ptr<Request> request);
   void EndById(int64_t id, Finish finish, const std::string& error = {});

@@ -25,6 +25,7 @@ inline constexpr double kNever = std::numeric_limits<double>::infinity();
 
 // What comes beside the prompt and the way to sample.
 struct SubmitOptions {
+  int64_t id = -1;             // as reserved; -1: the next one
   int64_t max_new_tokens = 0;  // cut to what the context leaves; 0 only computes the prompt
   int64_t samples = 1;
   uint64_t cache_salt = 0;          // only requests with the same one share pages

@@ -38,9 +38,15 @@ void Engine::CheckTokens(const std::vector<int32_t>& tokens, int64_t room) const
   }
 }
 
-int64_t Engine::Queue(std::unique_ptr<Request> request, int64_t ids) {
+int64_t Engine::Reserve(int64_t samples) {
+  RequireAtLeast("n", 1, samples);
   const std::lock_guard lock(inbox_mutex_);
-  const int64_t id = std::exchange(next_id_, next_id_ + ids);
+  return std::exchange(next_id_, next_id_ + samples);
+}
+
+int64_t Engine::Queue(std::unique_ptr<Request> request, int64_t id) {
+  if (id < 0) id = Reserve(1 + static_cast<int64_t>(request->siblings.size()));
+  const std::lock_guard lock(inbox_mutex_);
   request->id = request->sequence.arrival = id;
   for (size_t i = 0; i < request->siblings.size(); ++i) {
     Request& sibling = *request->siblings[i];
@@ -84,11 +90,11 @@ int64_t Engine::Submit(std::vector<int32_t> tokens, Sampling sampling, SubmitOpt
       first = std::move(request);
     }
   }
-  return Queue(std::move(first), options.samples);
+  return Queue(std::move(first), options.id);
 }
 
 int64_t Engine::SubmitLogits(std::vector<int32_t> tokens, int64_t chunk, float* out,
-                             std::shared_ptr<void> keeps) {
+                             std::shared_ptr<void> keeps, int64_t id) {
   CheckTokens(tokens, 0);
   auto request = std::make_unique<Request>();
   Sequence& sequence = request->sequence;
@@ -99,7 +105,7 @@ int64_t Engine::SubmitLogits(std::vector<int32_t> tokens, int64_t chunk, float* 
   request->logits_out = out;
   request->keeps = std::move(keeps);
   request->submitted = Now();
-  return Queue(std::move(request), 1);
+  return Queue(std::move(request), id);
 }
 
 void Engine::Cancel(int64_t request) {

@@ -145,6 +145,7 @@ class Engine:
         kv_cache_dtype: KvCacheDtype = "auto",
         progress: Callable[[float], None] | None = None,
     ) -> None: ...
+    def reserve(self, n: int) -> int: ...  # `request` for `submit`, and the n - 1 that follow
     def submit(
         self,
         ids: npt.ArrayLike,
@@ -156,9 +157,10 @@ class Engine:
         timeout: float = ...,  # seconds; default: none
         window: int = 0,  # tokens that may come before they are granted; 0: any number
         prediction: npt.ArrayLike = ...,  # token ids that the answer may resemble
+        request: int = -1,  # as reserved
     ) -> int: ...  # id of sample 0; the others follow
     def submit_logits(
-        self, ids: npt.ArrayLike, chunk: int = 0
+        self, ids: npt.ArrayLike, chunk: int = 0, *, request: int = -1
     ) -> tuple[int, npt.NDArray[np.float32]]: ...  # filled when the request ends with "length"
     def cancel(self, request: int) -> None: ...
     def grant(self, request: int, tokens: int) -> None: ...

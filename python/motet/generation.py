@@ -49,7 +49,7 @@ class Generation:
         self.first_id = -1  # until submitted, which may fail or be interrupted
         try:
             self.first_id = runner.submit(mailbox, job.prompt_ids, row, max_new_tokens, limits)
-        except BaseException:  # an interrupt, when the engine may have the request
+        except BaseException:  # an interrupt, perhaps: the engine may have the request
             runner.abandon(mailbox)
             raise
 
@@ -142,6 +142,7 @@ async def acollect(generation: Generation) -> Completion:
     with _giving_up([generation]):
         while not generation.ended:
             generation.check_wait()
+            await generation.mailbox.pause()
             generation.take(await generation.mailbox.aget())
         return generation.result
 

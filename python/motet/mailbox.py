@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from motet import _core
 
-Lock = contextlib.AbstractContextManager[bool]
-
 
 class Mailbox:
     """Where the events of some requests wait for their one reader, a thread or an asyncio task.
@@ -33,6 +31,14 @@ class Mailbox:
     def get(self) -> _core.Event | None:
         """The next event. Waits without polling; an interrupt reaches the main thread at once."""
         return self.queue.get()
+
+    async def pause(self) -> None:
+        """Lets other tasks run if there are events: who reads them slower than they come never has
+        to wait for one."""
+        if not self.queue.empty():
+            import asyncio
+
+            await asyncio.sleep(0)
 
     async def aget(self) -> _core.Event | None:
         """As `get` in the running event loop, which may be another one each time."""
@@ -62,33 +68,27 @@ def _wake(waiters: list[asyncio.Future[None]]) -> None:
             waiter.set_result(None)
 
 
-def dispatch(engine: _core.Engine, mailboxes: dict[int, Mailbox], submitting: Lock) -> None:
+def dispatch(engine: _core.Engine, mailboxes: dict[int, Mailbox]) -> None:
     """Hands out events until the engine is stopped."""
     while events := engine.wait_events():
-        _hand_out(events, engine, mailboxes, submitting)
+        _hand_out(events, engine, mailboxes)
         del events  # nothing stays alive through a long wait
     for mailbox in set(mailboxes.values()):
         mailbox.end()
 
 
 def _hand_out(
-    events: list[_core.Event],
-    engine: _core.Engine,
-    mailboxes: dict[int, Mailbox],
-    submitting: Lock,
+    events: list[_core.Event], engine: _core.Engine, mailboxes: dict[int, Mailbox]
 ) -> None:
     """The only Python that runs for every token whoever reads it; keep it short."""
     waiting: dict[asyncio.AbstractEventLoop, dict[asyncio.Future[None], Mailbox]] = {}
     for event in events:
         request = event.request
         mailbox = mailboxes.get(request)
-        if mailbox is None:
-            with submitting:  # it may just be submitted
-                mailbox = mailboxes.get(request)
-            if mailbox is None:  # released, or an interrupt came between its id and its entry
-                if event.finish is None:
-                    engine.cancel(request)
-                continue
+        if mailbox is None:  # released, perhaps by an interrupt before it was submitted
+            if event.finish is None:
+                engine.cancel(request)
+            continue
         mailbox.queue.put(event)
         if event.finish is not None:
             mailboxes.pop(request, None)

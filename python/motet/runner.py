@@ -64,7 +64,7 @@ class Runner:
         self._max_batch = max_batch
         self._max_queue = max_queue
         self._mailboxes: dict[int, Mailbox] = {}  # of every request that has not ended
-        # Held from a submission to its mailbox's entry. Reentrant: a signal handler may submit.
+        # One submission at a time. Reentrant: a signal handler may submit, or close.
         self._submitting = threading.RLock()
         self._forks = _forks
         self.engine_thread = EngineThread()
@@ -72,7 +72,7 @@ class Runner:
         # The thread must not refer to the runner, which would then never be dropped.
         self._dispatcher = threading.Thread(
             target=dispatch,
-            args=(engine, self._mailboxes, self._submitting),
+            args=(engine, self._mailboxes),
             name="motet-events",
             daemon=True,
         )
@@ -108,7 +108,8 @@ class Runner:
         _ = self.engine  # before the lock, which a forked child may find held for ever
         with self._submitting:
             engine = self._place(limits.n)
-            first = engine.submit(
+            first = self._register(engine, mailbox, limits.n)
+            engine.submit(
                 token_ids,
                 sampling,
                 max_new_tokens,
@@ -117,8 +118,19 @@ class Runner:
                 timeout=limits.timeout,
                 window=limits.window,
                 prediction=limits.prediction,
+                request=first,
             )
-            self._mailboxes.update(dict.fromkeys(range(first, first + limits.n), mailbox))
+            _ = self.engine  # a signal handler may have closed it meanwhile
+        return first
+
+    def _register(self, engine: _core.Engine, mailbox: Mailbox, n: int) -> int:
+        """The ids of a request's samples, n from this one on, whose events go to `mailbox`.
+
+        Before it is submitted: then nobody who finds an event need wait to learn whose it is. Who
+        called and fails calls `abandon`.
+        """
+        first = engine.reserve(n)
+        self._mailboxes.update(dict.fromkeys(range(first, first + n), mailbox))
         return first
 
     def _place(self, n: int) -> _core.Engine:
@@ -169,15 +181,17 @@ class Runner:
         """float32 [n, vocab_size]: the logits after each of the n tokens."""
         self.check_wait()
         mailbox = Mailbox()
-        with self._submitting:
-            request, logits = self._place(1).submit_logits(token_ids)
-            self._mailboxes[request] = mailbox
         try:
+            with self._submitting:
+                engine = self._place(1)
+                request = self._register(engine, mailbox, 1)
+                _, logits = engine.submit_logits(token_ids, request=request)
+                _ = self.engine
             event = mailbox.get()
             while event is not None and event.finish is None:
                 event = mailbox.get()
         finally:
-            self.release(request)
+            self.abandon(mailbox)
         if event is None or event.finish == "cancelled":
             raise ModelClosedError("the model was closed")
         if event.finish == "error":

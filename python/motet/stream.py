@@ -150,6 +150,7 @@ class AsyncStream(_Reading, AsyncIterator[Delta]):
         self._check_reader()
         try:
             self._has_reader = True
+            await self._generation.mailbox.pause()
             while (delta := self._next()) is None and not self._generation.ended:
                 self._take(await self._generation.mailbox.aget())
         except BaseException:  # the task was cancelled

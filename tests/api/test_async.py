@@ -22,6 +22,8 @@ from motet import (
 from .conftest import assert_idle, reply
 
 LONG = SamplingParams(temperature=0.0, max_tokens=1500, ignore_eos=True)
+# So slow that it can't be done before a busy machine comes back to the test.
+SLOW = LONG.merged(logits_processor=lambda ids, logits: time.sleep(0.002))
 SHORT = SamplingParams(temperature=0.0, max_tokens=12, ignore_eos=True)
 
 
@@ -111,7 +113,7 @@ async def first(stream: AsyncStream) -> Delta:
 
 def cancelled_task(llm: LLM) -> None:
     async def main() -> None:
-        task = asyncio.create_task(llm.agenerate("abc", LONG))
+        task = asyncio.create_task(llm.agenerate("abc", SLOW))
         await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -123,7 +125,7 @@ def cancelled_task(llm: LLM) -> None:
 
 def cancelled_reader_of_a_stream(llm: LLM) -> None:
     async def main() -> None:
-        stream = llm.astream("abc", LONG)
+        stream = llm.astream("abc", SLOW)
 
         async def read() -> None:
             async for _ in stream:
@@ -144,7 +146,7 @@ def time_is_up(llm: LLM) -> None:
     async def main() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
-                await llm.agenerate("abc", LONG)
+                await llm.agenerate("abc", SLOW)
         await asyncio.to_thread(assert_idle, llm)
 
     asyncio.run(main())
@@ -174,8 +176,7 @@ def aclose(llm: LLM) -> None:
 
 def aclose_while_another_task_reads(llm: LLM) -> None:
     async def main() -> None:
-        slow = LONG.merged(logits_processor=lambda ids, logits: time.sleep(0.01))
-        stream = llm.astream("abc", slow)
+        stream = llm.astream("abc", SLOW)
         reader = asyncio.create_task(all_of(stream))
         await asyncio.sleep(0.05)
         await stream.aclose()
@@ -217,7 +218,7 @@ def never_read(llm: LLM) -> None:
 
 def loop_closed_while_waiting(llm: LLM) -> None:
     loop = asyncio.new_event_loop()
-    waiting = loop.create_task(llm.agenerate("abc", LONG))
+    waiting = loop.create_task(llm.agenerate("abc", SLOW))
     loop.run_until_complete(asyncio.sleep(0.001))
     loop.close()
     assert_idle(llm)  # though the task is still there
@@ -272,7 +273,7 @@ def test_a_stream_may_be_read_in_another_loop(llm: LLM) -> None:
 
 def test_a_second_reader_at_a_time_is_refused(llm: LLM) -> None:
     async def main() -> None:
-        stream = llm.astream("abc", LONG, max_tokens=20)
+        stream = llm.astream("abc", SLOW, max_tokens=20)
         both = asyncio.gather(all_of(stream), all_of(stream), return_exceptions=True)
         deltas, error = await asyncio.wait_for(both, 10)
         assert isinstance(error, MotetError)
@@ -284,7 +285,7 @@ def test_a_second_reader_at_a_time_is_refused(llm: LLM) -> None:
 
 
 def test_a_reader_whose_loop_is_closed_holds_up_no_other(llm: LLM) -> None:
-    stream = llm.astream("abc", LONG)
+    stream = llm.astream("abc", SLOW)
     loop = asyncio.new_event_loop()
     reader = loop.create_task(all_of(stream))
     loop.run_until_complete(asyncio.sleep(0.01))
@@ -294,6 +295,39 @@ def test_a_reader_whose_loop_is_closed_holds_up_no_other(llm: LLM) -> None:
     asyncio.run(stream.aclose())
     assert_idle(llm)
     reader._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("how", ["stream", "collect"])
+def test_a_reader_slower_than_the_model_lets_other_tasks_run(llm: LLM, how: str) -> None:
+    """Its time limit is one of them."""
+    expected = llm.generate("abc", LONG).token_ids
+
+    async def read() -> list[int]:
+        if how == "collect":
+            task = asyncio.create_task(llm.agenerate("abc", LONG))
+            await asyncio.sleep(0)
+            time.sleep(1)  # all of it has come
+            return (await task).token_ids
+        ids: list[int] = []
+        async for delta in llm.astream("abc", LONG):
+            ids += delta.token_ids
+            time.sleep(0.001)
+        return ids
+
+    async def main() -> None:
+        ticks = 0
+        reader = asyncio.create_task(read())
+        while not reader.done():
+            await asyncio.sleep(0)
+            ticks += 1
+        assert await reader == expected
+        assert ticks > 1000
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await read()
+
+    asyncio.run(main())
+    assert_idle(llm)
 
 
 def test_errors_reach_the_caller(llm: LLM) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from types import SimpleNamespace
 from typing import Any, cast
@@ -24,7 +23,7 @@ class Engine:
 
 def hand_out(events: list[Any], mailboxes: dict[int, Mailbox]) -> list[int]:
     engine = Engine()
-    _hand_out(events, cast(Any, engine), mailboxes, threading.RLock())
+    _hand_out(events, cast(Any, engine), mailboxes)
     return engine.cancelled
 
 

@@ -149,6 +149,33 @@ llm = LLM(PATH, threads=1, max_context=100)
     assert run(program, tiny_checkpoint) == ["refused"] * 3
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("call", ["llm.generate('a')", "llm.stream('a')", "llm.logits([1])"])
+def test_close_in_a_signal_handler(tiny_checkpoint: Path, call: str, when: str) -> None:
+    """Also in the midst of a submission by the same thread."""
+    program = f"""
+import signal
+from motet import _core
+llm = LLM(PATH, threads=1, max_context=100)
+signal.signal(signal.SIGTERM, lambda *args: llm.close())
+def signalled(submit):
+    def call(*args, **options):
+        if {when == "before"}: signal.raise_signal(signal.SIGTERM)
+        result = submit(*args, **options)
+        if {when == "after"}: signal.raise_signal(signal.SIGTERM)
+        return result
+    return call
+for name in ("submit", "submit_logits"):
+    setattr(_core.Engine, name, signalled(getattr(_core.Engine, name)))
+try:
+    {call}
+except ModelClosedError:
+    print("refused")
+llm.close()
+"""
+    assert run(program, tiny_checkpoint) == ["refused"]
+
+
 def test_close_after_an_interrupted_close(own: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
     runner = own._requests.loaded.runner
 
