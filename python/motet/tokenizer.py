@@ -79,6 +79,14 @@ class Tokenizer:
                 expected="the JSON format of the `tokenizers` package",
                 found=str(error),
             ) from error
+        missing = [char for char in _byte_alphabet() if backend.token_to_id(char) is None]
+        if missing:  # their bytes would be left out of every prompt
+            raise CheckpointError(
+                "not a byte-level vocabulary",
+                file=str(path),
+                expected="a token for each of the 256 bytes",
+                found=f"none for {len(missing)} of them",
+            )
         return cls(backend)
 
     @classmethod

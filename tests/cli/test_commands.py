@@ -283,6 +283,21 @@ def test_output_that_can_not_show_it_all(tiny_checkpoint: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_json_loses_nothing_where_output_can_not_show_it(tiny_checkpoint: Path) -> None:
+    messages = []
+    for encoding in ("utf-8", "ascii"):
+        done = subprocess.run(
+            [*COMMAND, "run", "-m", str(tiny_checkpoint), "hi", *FEW, "--json"],
+            capture_output=True,
+            env=environment(PYTHONIOENCODING=encoding),
+            timeout=120,
+        )
+        body = json.loads(done.stdout.decode(encoding))
+        messages.append({**body["choices"][0]["message"], "tool_calls": None})
+    assert not json.dumps(messages[0], ensure_ascii=False).isascii()
+    assert messages[0] == messages[1]
+
+
 def test_chat_from_a_pipe(motet: Motet, tiny_checkpoint: Path) -> None:
     done = motet("chat", "-m", tiny_checkpoint, *FEW, stdin="one\n\ntwo\n")
     assert done.returncode == 0, done.stderr

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import models
 
 from motet.errors import CheckpointError, InvalidRequestError
 from motet.tokenizer import Tokenizer
@@ -140,6 +141,21 @@ def test_damaged_file_is_named(tmp_path: Path, content: bytes | None) -> None:
     with pytest.raises(CheckpointError, match=r"tokenizer\.json") as caught:
         Tokenizer.from_dir(tmp_path)
     assert caught.value.file == str(path)
+
+
+@pytest.mark.parametrize(
+    "vocab", [{}, {"h": 0, "i": 1}, {c: i for i, c in enumerate(map(chr, range(33, 127)))}]
+)
+def test_a_vocabulary_that_would_lose_text_is_refused(
+    tmp_path: Path, vocab: dict[str, int]
+) -> None:
+    """Byte-level BPE leaves out without a word what it has no token for."""
+    backend = tiny_backend()
+    backend.model = models.BPE(vocab=vocab, merges=[])
+    backend.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(CheckpointError, match="a token for each of the 256 bytes") as caught:
+        Tokenizer.from_dir(tmp_path)
+    assert caught.value.found == f"none for {256 - len(vocab)} of them"
 
 
 def test_what_is_no_file_is_called_what_it_is(tmp_path: Path) -> None:

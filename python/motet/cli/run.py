@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from typing import Any
 
@@ -42,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         result: Completion
         if args.json:
             result = body = llm.chat(messages, **chat)
-            print(json.dumps(body.to_openai(), ensure_ascii=False))
+            print(terminal.json_line(body.to_openai()))
         else:
             result = terminal.print_stream(llm.chat_stream(messages, **chat))
             if result.finish_reason == "length":

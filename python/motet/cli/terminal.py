@@ -39,7 +39,7 @@ class Printer:
         elif delta.tool_call is not None:
             self.end_reasoning()
             call = {"name": delta.tool_call.name, "arguments": delta.tool_call.arguments}
-            self._answer(json.dumps(call, ensure_ascii=False) + "\n")
+            self._answer(json_line(call) + "\n")
 
     def end(self) -> None:
         """Closes the last line."""
@@ -69,6 +69,16 @@ def print_stream(stream: Stream) -> Completion:
     finally:
         printer.end()
     return stream.result()
+
+
+def json_line(value: object) -> str:
+    """JSON for stdout; what its encoding lacks is escaped, where text would get a "?"."""
+    line = json.dumps(value, ensure_ascii=False)
+    try:
+        line.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        return json.dumps(value)
+    return line
 
 
 def stats_line(result: Completion) -> str:
