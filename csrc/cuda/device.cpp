@@ -10,12 +10,30 @@ int DriverVersion() {
   return cudaDriverGetVersion(&version) == cudaSuccess ? version : 0;
 }
 
+namespace {
+
+std::string VersionName(int version) {
+  return "CUDA " + std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+// The runtime calls a driver that is not there one of an insufficient version.
+std::string ProblemOf(cudaError_t error) {
+  if (error != cudaErrorInsufficientDriver) return cudaGetErrorString(error);
+  if (DriverVersion() == 0) return "no NVIDIA driver is installed";
+  int built_with = 0;
+  cudaRuntimeGetVersion(&built_with);
+  return "the driver is for " + VersionName(DriverVersion()) + ", motet was built with " +
+         VersionName(built_with);
+}
+
+}  // namespace
+
 std::vector<DeviceProperties> Devices(std::string* problem) {
   int count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);
   if (error != cudaSuccess) {
     cudaGetLastError();
-    if (problem) *problem = cudaGetErrorString(error);
+    if (problem) *problem = ProblemOf(error);
     return {};
   }
   std::vector<DeviceProperties> devices;

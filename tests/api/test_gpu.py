@@ -137,3 +137,14 @@ def test_work_space_is_planned_for_the_context_that_may_be_chosen(
     budget(Options(), config)
     budget(Options(max_context=64), config)
     assert card.contexts == [config.max_position_embeddings, 64]
+
+
+@pytest.mark.skipif(
+    _core.cuda_problem() == "motet was built without CUDA" or _core.cuda_driver() > 0,
+    reason="needs a CUDA build and no driver",
+)
+def test_without_a_driver_that_is_what_is_said() -> None:
+    """The runtime calls it one of an insufficient version."""
+    assert _core.cuda_problem() == "no NVIDIA driver is installed"
+    with pytest.raises(DeviceError, match="no NVIDIA driver is installed"):
+        LLM(device="cuda")
