@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -84,27 +85,23 @@ def _refuse_unexpected(checkpoint: Checkpoint, known: set[str], config: ModelCon
 def _check_scales(info: TensorInfo, name: str, scales: WeightArray) -> None:
     if int(scales.max()) != _NAN_SCALE:  # one vectorised pass, without a temporary of its size
         return
-    where = np.unravel_index(int(scales.argmax()), scales.shape)
-    raise CheckpointError(
-        "invalid MXFP4 scale",
-        file=str(info.file),
-        tensor=name,
-        expected="bytes 0..254",
-        found=f"{_NAN_SCALE} (NaN) at {[int(i) for i in where]}",
-    )
+    found = f"{_NAN_SCALE} (NaN)"
+    _refuse(info, name, "invalid MXFP4 scale", "bytes 0..254", found, scales == _NAN_SCALE)
 
 
 def _check_finite(info: TensorInfo, name: str, array: WeightArray) -> None:
     bad = (array & 0x7FFF) >= _BF16_INFINITY
     if name.endswith(_MAY_BE_NEVER):
         bad &= array != _BF16_MINUS_INFINITY
-    if not bad.any():
-        return
-    where = np.unravel_index(int(bad.argmax()), bad.shape)
+    if bad.any():
+        _refuse(info, name, "invalid weight", "finite numbers", "NaN or infinity", bad)
+
+
+def _refuse(
+    info: TensorInfo, name: str, problem: str, expected: str, found: str, bad: npt.NDArray[np.bool_]
+) -> NoReturn:
+    """Names the first element that is `bad`."""
+    where = [int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape)]
     raise CheckpointError(
-        "invalid weight",
-        file=str(info.file),
-        tensor=name,
-        expected="finite numbers",
-        found=f"NaN or infinity at {[int(i) for i in where]}",
+        problem, file=str(info.file), tensor=name, expected=expected, found=f"{found} at {where}"
     )

@@ -1,11 +1,19 @@
-"""Ways to damage a copy of a good checkpoint."""
+"""Ways to damage a copy of a good checkpoint, and what is asked of the error it ends in."""
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+from motet.checkpoint import Checkpoint
+from motet.config import load_config
+from motet.errors import CheckpointError
+from motet.weights import load_weights
 
 Header = dict[str, Any]
 
@@ -36,3 +44,20 @@ def edit_json(path: Path, **changes: object) -> None:
 
 def edit_config(directory: Path, **changes: object) -> None:
     edit_json(directory / "config.json", **changes)
+
+
+def refused(directory: Path) -> CheckpointError:
+    """The error that loading ends in: complete, and within five seconds."""
+    start = time.perf_counter()
+    with pytest.raises(CheckpointError) as caught:
+        load_weights(Checkpoint(directory), load_config(directory))
+    assert time.perf_counter() - start < 5
+    error = caught.value
+    assert error.file is not None
+    assert error.expected is not None
+    assert error.found is not None
+    for part in (error.file, error.tensor or "", error.expected, error.found):
+        assert part in str(error)
+    assert len(str(error)) < 2000
+    assert str(error).isprintable()  # nothing that a terminal would obey
+    return error
