@@ -321,7 +321,7 @@ def test_a_reader_slower_than_the_model_lets_other_tasks_run(llm: LLM, how: str)
             await asyncio.sleep(0)
             ticks += 1
         assert await reader == expected
-        assert ticks > 1000
+        assert ticks > 100  # of 1500 tokens; a handful where the reader never lets go
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.5):
                 await read()
