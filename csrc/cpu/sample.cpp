@@ -54,7 +54,7 @@ inline void ForLanes(size_t begin, size_t end, F f) {
 }
 
 struct Peak {
-  int32_t id = 0;
+  int32_t id = kNoToken;
   float value = -kInfinity;
 };
 
@@ -321,11 +321,10 @@ SampleResult Sample(const SampleArgs& args, SampleScratch& scratch) {
   const Sampling& s = *args.sampling;
   const std::span<const float> x = EditsLogits(args) ? EditLogits(args, scratch) : args.logits;
   const Peak peak = FindPeak(x);
-  int32_t token = peak.id;
-  if (s.temperature >= kGreedyTemperature && peak.value > -kInfinity) {
-    token = Draw(x, peak.value, args, scratch);
-  }
-  if (s.logprobs < 0) return {token, {std::numeric_limits<float>::quiet_NaN(), {}}};
+  if (peak.id == kNoToken) return {kNoToken, kNoLogprobs};
+  const bool greedy = s.temperature < kGreedyTemperature;
+  const int32_t token = greedy ? peak.id : Draw(x, peak.value, args, scratch);
+  if (s.logprobs < 0) return {token, kNoLogprobs};
   return {token, LogprobOf(args.logits, token, s.logprobs, scratch)};
 }
 

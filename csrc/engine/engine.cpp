@@ -291,6 +291,11 @@ bool Engine::Generate(Request& request, int row) {
                      static_cast<uint64_t>(length), &request.sampling},
                     sample_scratch_);
   }
+  if (result.token == kNoToken) {
+    throw std::runtime_error(
+        "no token can be drawn: no logit is above -infinity (a logits processor may do that, or "
+        "weights that are not finite)");
+  }
   const auto& stops = request.sampling.stop_ids;
   const bool long_enough = length - sequence.n_prompt >= request.sampling.min_tokens;
   const bool stop =

@@ -20,7 +20,6 @@ inline double Now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-inline const TokenLogprob kNoLogprobs{std::numeric_limits<float>::quiet_NaN(), {}};
 inline constexpr double kNever = std::numeric_limits<double>::infinity();
 
 // What comes beside the prompt and the way to sample.

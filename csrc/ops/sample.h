@@ -15,7 +15,7 @@
 // the argmax of equal logits is the lowest id.
 //
 // Odd logits: NaN counts as -inf; tokens at -inf are never drawn. Tokens at +inf share the whole
-// probability equally. If no token is above -inf, the token is 0 and its logprob -inf.
+// probability equally. If no token is above -inf, the token is kNoToken.
 //
 // Reported logprobs are the log-softmax of the logits as the model gave them, before all steps.
 #pragma once
@@ -23,12 +23,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <span>
 #include <vector>
 
 namespace motet {
 
 inline constexpr int kMaxTopLogprobs = 20;
+inline constexpr int32_t kNoToken = -1;  // there is none that could be drawn
 
 // What a request asks of the sampler; validated and filled in by motet.sampling.
 struct Sampling {
@@ -70,10 +72,11 @@ struct TokenLogprob {
   float logprob;                    // of the token asked for
   std::span<const TopLogprob> top;  // [<= k] by logprob, then lower id; no logit of -inf
 };
+inline const TokenLogprob kNoLogprobs{std::numeric_limits<float>::quiet_NaN(), {}};
 
 struct SampleResult {
   int32_t token;
-  TokenLogprob logprobs;  // NaN and empty when not asked for
+  TokenLogprob logprobs;  // kNoLogprobs when not asked for
 };
 
 }  // namespace motet

@@ -52,7 +52,8 @@ class SamplingParams:
         many alternatives for each token of the output, of the prompt.
     logits_processor: called as f(token_ids, logits) before each draw, with the prompt and output so
         far and a float32 array [vocab], which it edits in place or replaces by what it returns. It
-        runs in the engine's thread, between the tokens of all requests.
+        runs in the engine's thread, between the tokens of all requests. Leaving no logit above -inf
+        is an error.
     n: so many samples of the answer, drawn independently; the prompt is computed once. Sample 0 is
         what n = 1 gives.
     """

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
-from motet import LLM, ContextLengthError, InvalidRequestError, SamplingParams
+from motet import LLM, ContextLengthError, InvalidRequestError, MotetError, SamplingParams
 
-from .conftest import CONTEXT, reply, reply_ids
+from .conftest import CONTEXT, assert_idle, reply, reply_ids
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=12, ignore_eos=True)
 
@@ -238,6 +239,17 @@ def test_score(llm: LLM) -> None:
     assert llm.score([1] * (CONTEXT - 12), [2] * 12)[0] < 0  # fills the context
     with pytest.raises(ContextLengthError):
         llm.score([1] * (CONTEXT - 12), [2] * 13)
+
+
+@pytest.mark.parametrize("params", [{}, {"temperature": 0}, {"logprobs": 2}, {"n": 2}])
+def test_logits_processor_that_leaves_no_token(llm: LLM, params: dict[str, Any]) -> None:
+    def nothing(token_ids: object, logits: npt.NDArray[np.float32]) -> None:
+        logits[:] = -np.inf
+
+    with pytest.raises(MotetError, match="no token can be drawn: no logit is above -infinity"):
+        llm.generate("a", logits_processor=nothing, **params)
+    assert_idle(llm)
+    assert llm.generate("a", max_tokens=1).finish_reason == "length"
 
 
 def test_error_in_a_logits_processor_reaches_its_call(llm: LLM) -> None:

@@ -16,9 +16,11 @@ from motet import (
     CheckpointError,
     InvalidRequestError,
     ModelNotFoundError,
+    MotetError,
     OutOfMemoryError,
     _core,
 )
+from motet.loading import Precision
 
 from .conftest import CONTEXT
 
@@ -135,18 +137,37 @@ def test_weights_that_are_not_finite_are_named(
     tiny_checkpoint: Path, tmp_path: Path, tensor: str, bits: int
 ) -> None:
     copy = shutil.copytree(tiny_checkpoint, tmp_path / "copy")
-    path = next(copy.glob("*.safetensors"))
-    data = bytearray(path.read_bytes())
-    length = int.from_bytes(data[:8], "little")
-    entry = json.loads(data[8 : 8 + length])[tensor]
-    at = 8 + length + entry["data_offsets"][0] + 2 * (entry["shape"][1] * 3 + 1)
-    data[at : at + 2] = bits.to_bytes(2, "little")
-    path.write_bytes(data)
+    path = set_bf16(copy, tensor, row=3, bits=bits)
     with pytest.raises(CheckpointError) as caught:
         LLM(copy, threads=1)
     error = caught.value
     assert (error.file, error.tensor) == (str(path), tensor)
     assert (error.expected, error.found) == ("finite numbers", "NaN or infinity in row 3")
+
+
+@pytest.mark.parametrize("precision", ["exact", "int8", "f32"])
+def test_embedding_that_is_not_finite_ends_who_uses_it(
+    tiny_checkpoint: Path, tmp_path: Path, precision: Precision
+) -> None:
+    """It is not read when loading; a row of it is when its token is."""
+    copy = shutil.copytree(tiny_checkpoint, tmp_path / "copy")
+    set_bf16(copy, "model.embed_tokens.weight", row=97, bits=0x7FC0)
+    with LLM(copy, device="cpu", threads=1, precision=precision) as llm:
+        with pytest.raises(MotetError, match="no token can be drawn"):
+            llm.generate([96, 97], max_tokens=3)
+        assert llm.generate([96, 98], max_tokens=3).finish_reason == "length"
+
+
+def set_bf16(checkpoint: Path, tensor: str, row: int, bits: int) -> Path:
+    """Of a tensor in the only file, which is returned."""
+    path = next(checkpoint.glob("*.safetensors"))
+    data = bytearray(path.read_bytes())
+    length = int.from_bytes(data[:8], "little")
+    entry = json.loads(data[8 : 8 + length])[tensor]
+    at = 8 + length + entry["data_offsets"][0] + 2 * (entry["shape"][1] * row + 1)
+    data[at : at + 2] = bits.to_bytes(2, "little")
+    path.write_bytes(data)
+    return path
 
 
 def test_tokenizer_of_another_model(tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from tests.reference import sampler as oracle
 
 INF = float("inf")
 NAN = float("nan")
+NO_TOKEN = -1
 KINDS = ("normal", "ties", "crowded", "peaked", "masked")
 ROWS = [
     oracle.Row(temperature=0.0),
@@ -167,8 +168,8 @@ def test_nan_and_infinities(temperature: float) -> None:
     assert tokens([NAN, 1, NAN]) == {1}
     assert tokens([-INF, -INF, -3e38]) == {2}
     assert tokens([3e38, -3e38]) == {0}
-    assert tokens([NAN, -INF, NAN]) == {0}
-    assert tokens([-INF] * 5, oracle.Row(top_k=2, top_p=0.5, min_p=0.1)) == {0}
+    assert tokens([NAN, -INF, NAN]) == {NO_TOKEN}
+    assert tokens([-INF] * 5, oracle.Row(top_k=2, top_p=0.5, min_p=0.1)) == {NO_TOKEN}
     shared = [1, INF, 2, INF, NAN, 3.4028235e38]
     for row in (oracle.Row(), oracle.Row(top_k=5), oracle.Row(top_p=0.9), oracle.Row(min_p=0.5)):
         assert tokens(shared, row) == ({1} if temperature == 0 else {1, 3})

@@ -18,6 +18,7 @@ from tests.reference import sampler as oracle
 
 INF = float("inf")
 NAN = float("nan")
+NO_TOKEN = -1
 KINDS = ("normal", "ties", "crowded", "peaked", "masked")
 VOCABULARIES = (1, 2, 3, 17, 1000, 201088)
 
@@ -169,8 +170,8 @@ def test_nan_and_infinities(temperature: float) -> None:
     assert tokens([NAN, 1, NAN]) == {1}
     assert tokens([-INF, -INF, -3e38]) == {2}
     assert tokens([3e38, -3e38]) == {0}
-    assert tokens([NAN, -INF, NAN]) == {0}
-    assert tokens([-INF] * 5, top_k=2, top_p=0.5, min_p=0.1) == {0}
+    assert tokens([NAN, -INF, NAN]) == {NO_TOKEN}
+    assert tokens([-INF] * 5, top_k=2, top_p=0.5, min_p=0.1) == {NO_TOKEN}
     assert tokens([1, INF, 2, INF, NAN]) == ({1} if temperature == 0 else {1, 3})
     assert tokens([1, INF, 2, INF], top_k=1) == {1}
     assert tokens([NAN] * 2000 + [1]) == {2000}
@@ -257,7 +258,9 @@ def test_logprobs_are_those_of_the_model() -> None:
 def test_logprobs_of_odd_logits() -> None:
     empty = np.zeros(0, np.int32)
     row = row_of(logprobs=3)
-    assert _core.sample(np.full(3, -INF), row, empty, 0, 0) == (0, -np.inf, [])
+    token, logprob, top = _core.sample(np.full(3, -INF), row, empty, 0, 0)
+    assert (token, top) == (NO_TOKEN, [])
+    assert np.isnan(logprob)
     token, logprob, top = _core.sample(np.array([INF, 0, INF], np.float32), row, empty, 0, 0)
     assert token in (0, 2)
     assert logprob == pytest.approx(np.log(0.5))

@@ -174,7 +174,8 @@ __global__ void __launch_bounds__(kThreads, 4) WeighKernel(SampleState s) {
   const float max = FromOrderedBits(static_cast<uint32_t>(peak >> 32));
   if (greedy || max == -kInfinity) {
     if (blockIdx.x > 0 || threadIdx.x > 0) return;
-    s.args.tokens[blockIdx.y] = static_cast<int32_t>(~static_cast<uint32_t>(peak));
+    const auto token = static_cast<int32_t>(~static_cast<uint32_t>(peak));
+    s.args.tokens[blockIdx.y] = max == -kInfinity ? kNoToken : token;
     row.last_bin = -1;
     return;
   }
