@@ -38,12 +38,24 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     options.add_model(parser)
     count = options.numbers
-    parser.add_argument("-p", dest="prompt", type=count, default=[512], metavar="N,...")
-    parser.add_argument("-n", dest="gen", type=count, default=[128], metavar="N,...")
+
+    def add(flag: str, dest: str, default: int, what: str) -> None:
+        what = f"{what} (default: {default})"
+        parser.add_argument(
+            flag, dest=dest, type=count, default=[default], metavar="N,...", help=what
+        )
+
+    add("-p", "prompt", 512, "prompts of so many tokens")
+    add("-n", "gen", 128, "so many tokens generated")
+    add("-d", "depth", 0, "behind so many that are there")
     parser.add_argument(
-        "-d", dest="depth", type=count, default=[0], metavar="N,...", help="tokens already there"
+        "-r",
+        dest="repetitions",
+        type=options.positive,
+        default=5,
+        metavar="N",
+        help="of each test (default: 5)",
     )
-    parser.add_argument("-r", dest="repetitions", type=options.positive, default=5, metavar="N")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options.add_engine(parser)
     parser.set_defaults(command=run)
