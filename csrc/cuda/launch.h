@@ -22,7 +22,7 @@ template <class... Params, class... Args>
 void Launch(void (*kernel)(Params...), const LaunchShape& shape, cudaStream_t stream,
             Args... args) {
   emulator::Enqueue(stream, [=] {
-    emulator::Run(shape.grid, dim3(shape.threads), static_cast<size_t>(shape.shared_bytes),
+    emulator::Run(stream, shape.grid, dim3(shape.threads), static_cast<size_t>(shape.shared_bytes),
                   [=] { kernel(Params(args)...); });
   });
 }

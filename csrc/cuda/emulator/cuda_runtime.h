@@ -4,9 +4,10 @@
 //
 // It is for finding wrong answers, not for speed: device memory starts as NaN and ends at a page
 // that can't be touched, shared memory starts as NaN in every block, asynchronous copies arrive
-// only where they are waited for, and the order of warps, lanes and blocks follows
-// MOTET_EMULATOR_SEED. What it can't show: a host pointer used as a device one, a missing
-// synchronisation with the host.
+// only where they are waited for, blocks start before the kernel that they follow (early_start.h),
+// streams work when the host waits for them, tensor cores and approximate functions are as inexact
+// as may be, and the order of warps, lanes and blocks follows MOTET_EMULATOR_SEED. What it can't
+// show: a host pointer used as a device one, what first-level caches hold of old values.
 #pragma once
 
 #include <cmath>
@@ -14,6 +15,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <string>
 
 #define __global__
 #define __device__
@@ -56,6 +58,8 @@ struct Block {
 const uint3& ThreadIndex();
 const Block& CurrentBlock();
 void Barrier();
+void WaitForInputs();
+void LetNextStart();
 // Waits for the other lanes of the warp; the last to come calls combine(operands of all 32).
 void Meet(const char* what, void* operands, void (*combine)(void* const* lanes));
 char* SharedBytes();
@@ -64,8 +68,11 @@ void CommitCopies();
 void Touch(const void* global, int64_t bytes);  // fails where it can't be read
 void WaitCopies(int groups_left);
 
-void Run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& kernel);
+[[noreturn]] void Fail(const std::string& what);
+
 struct Stream;
+void Run(const Stream* stream, dim3 grid, dim3 block, size_t shared_bytes,
+         const std::function<void()>& kernel);
 void Enqueue(Stream* stream, std::function<void()> work);
 
 }  // namespace motet::emulator
@@ -88,7 +95,6 @@ inline unsigned long long atomicAdd(unsigned long long* address, unsigned long l
   return AtomicAdd(address, value);
 }
 inline void __threadfence() {}
-inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 inline void sincospi(double x, double* sine, double* cosine) {
   *sine = std::sin(x * 3.14159265358979323846);
   *cosine = std::cos(x * 3.14159265358979323846);
@@ -107,6 +113,7 @@ enum cudaError_t {
   cudaErrorInsufficientDriver = 35,
   cudaErrorNoDevice = 100,
   cudaErrorInvalidDevice = 101,
+  cudaErrorStreamCaptureUnsupported = 900,
 };
 enum cudaMemcpyKind {
   cudaMemcpyHostToHost,

@@ -16,20 +16,16 @@
 #include <vector>
 
 #include "cuda/emulator/cuda_runtime.h"
+#include "cuda/emulator/early_start.h"
 
 namespace motet::emulator {
 namespace {
 
 constexpr int kWarp = 32;
 constexpr size_t kStackBytes = 128 << 10;
-constexpr size_t kSharedBytes = 227 << 10;
+constexpr size_t kSharedBytes = 99 << 10;  // of a block, on the cards that have the least: 8.6, 8.9
 
-[[noreturn]] void Fail(const std::string& what) {
-  std::fprintf(stderr, "CUDA emulator: %s\n", what.c_str());
-  std::abort();
-}
-
-enum class State { kReady, kAtBarrier, kInWarp, kDone };
+enum class State { kReady, kForInputs, kAtBarrier, kInWarp, kDone };
 
 struct Copy {
   void* to;
@@ -43,6 +39,7 @@ struct Lane {
   jmp_buf context;
   ucontext_t start = {};
   bool started = false;
+  bool waited = false;  // for inputs
   char* stack = nullptr;
   const char* meeting = nullptr;
   void* operands = nullptr;
@@ -57,6 +54,7 @@ struct Machine {
   const std::function<void()>* kernel = nullptr;
   jmp_buf scheduler;
   char* shared = nullptr;
+  bool early = false;  // the kernel before this one runs as well
   std::minstd_rand random{1};
 
   Machine() {
@@ -85,6 +83,7 @@ std::mutex machine_mutex;
     if (!machine.current->groups.empty() || !machine.current->copies.empty()) {
       Fail("a kernel ended without waiting for its copies");
     }
+    if (!machine.current->waited) Fail("a thread ended without WaitForInputs()");
     if (_setjmp(machine.current->context) == 0) _longjmp(machine.scheduler, 1);
   }
 }
@@ -115,7 +114,7 @@ void AddLanes(size_t count) {
   }
 }
 
-// Runs a warp until each of its lanes has ended or waits for the block.
+// Runs a warp until each of its lanes has ended or waits, but not for the warp.
 void RunWarp(const std::vector<size_t>& order) {
   for (bool ran = true; ran;) {
     ran = false;
@@ -128,7 +127,7 @@ void RunWarp(const std::vector<size_t>& order) {
   }
   for (const size_t i : order) {
     const Lane& lane = *machine.lanes[i];
-    if (lane.state == State::kInWarp) {
+    if (lane.state == State::kInWarp && !machine.early) {
       Fail(std::string("lanes of a warp part before ") + lane.meeting);
     }
   }
@@ -144,9 +143,18 @@ void RunBlock(size_t threads, size_t shared_bytes) {
     lane.index = {static_cast<unsigned>(i % size.x), static_cast<unsigned>(i / size.x % size.y),
                   static_cast<unsigned>(i / size.x / size.y)};
     lane.state = State::kReady;
+    lane.waited = false;
   }
   std::shuffle(warps.begin(), warps.end(), machine.random);
   for (auto& warp : warps) std::shuffle(warp.begin(), warp.end(), machine.random);
+  HideLastKernel();
+  machine.early = true;
+  for (const auto& warp : warps) RunWarp(warp);
+  machine.early = false;
+  ShowLastKernel();
+  for (size_t i = 0; i < threads; ++i) {
+    if (machine.lanes[i]->state == State::kForInputs) machine.lanes[i]->state = State::kReady;
+  }
   for (;;) {
     for (const auto& warp : warps) RunWarp(warp);
     size_t done = 0;
@@ -164,6 +172,11 @@ void Arrive(const Copy& copy) {
 
 }  // namespace
 
+void Fail(const std::string& what) {
+  std::fprintf(stderr, "CUDA emulator: %s\n", what.c_str());
+  std::abort();
+}
+
 const uint3& ThreadIndex() { return machine.current->index; }
 const Block& CurrentBlock() { return machine.block; }
 char* SharedBytes() { return machine.shared; }
@@ -171,6 +184,17 @@ char* SharedBytes() { return machine.shared; }
 void Barrier() {
   machine.current->state = State::kAtBarrier;
   Yield();
+}
+
+void WaitForInputs() {
+  machine.current->waited = true;
+  if (!machine.early) return;
+  machine.current->state = State::kForInputs;
+  Yield();
+}
+
+void LetNextStart() {
+  if (!machine.current->waited) Fail("LetNextStart() before WaitForInputs()");
 }
 
 void Meet(const char* what, void* operands, void (*combine)(void* const* lanes)) {
@@ -224,7 +248,8 @@ void WaitCopies(int groups_left) {
   }
 }
 
-void Run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& kernel) {
+void Run(const Stream* stream, dim3 grid, dim3 block, size_t shared_bytes,
+         const std::function<void()>& kernel) {
   const size_t threads = size_t{block.x} * block.y * block.z;
   const size_t blocks = size_t{grid.x} * grid.y * grid.z;
   if (threads == 0 || threads > 1024) Fail("a block of " + std::to_string(threads) + " threads");
@@ -232,6 +257,7 @@ void Run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>
   if (shared_bytes > kSharedBytes) Fail(std::to_string(shared_bytes) + " bytes of shared memory");
   const std::lock_guard lock(machine_mutex);
   AddLanes(threads);
+  BeginKernel(stream);
   machine.kernel = &kernel;
   machine.block.size = block;
   machine.block.grid = grid;
@@ -243,6 +269,7 @@ void Run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>
                            static_cast<unsigned>(at / grid.x / grid.y)};
     RunBlock(threads, shared_bytes);
   }
+  EndKernel(stream);
 }
 
 }  // namespace motet::emulator

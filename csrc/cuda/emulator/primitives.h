@@ -9,11 +9,12 @@
 #include "base/bf16.h"
 #include "cuda/emulator/cuda_runtime.h"
 #include "cuda/emulator/f16.h"
+#include "cuda/emulator/tensor_core.h"
 
 namespace motet::cuda {
 
-inline void WaitForInputs() {}
-inline void LetNextStart() {}
+inline void WaitForInputs() { emulator::WaitForInputs(); }
+inline void LetNextStart() { emulator::LetNextStart(); }
 
 namespace emulated {
 
@@ -39,43 +40,14 @@ T ExchangeWith(T value, int source, const char* what) {
   return operands.result;
 }
 
-using ToFloat = float (*)(uint16_t);
-
-struct Mma {
-  float* d;
-  const uint32_t* a;
-  uint32_t b[2];
-  ToFloat convert;
-
-  static void Combine(void* const* lanes) {
-    float a[16][16], b[16][8];
-    const ToFloat convert = static_cast<Mma*>(lanes[0])->convert;
-    for (int lane = 0; lane < 32; ++lane) {
-      const auto& o = *static_cast<Mma*>(lanes[lane]);
-      const int g = lane / 4, t = lane % 4;
-      for (int half = 0; half < 2; ++half) {
-        for (int i = 0; i < 4; ++i) {
-          a[g + i % 2 * 8][2 * t + half + i / 2 * 8] =
-              convert(static_cast<uint16_t>(o.a[i] >> (16 * half)));
-        }
-        for (int i = 0; i < 2; ++i) {
-          b[2 * t + half + 8 * i][g] = convert(static_cast<uint16_t>(o.b[i] >> (16 * half)));
-        }
-      }
-    }
-    for (int lane = 0; lane < 32; ++lane) {
-      const auto& o = *static_cast<Mma*>(lanes[lane]);
-      const int g = lane / 4, t = lane % 4;
-      for (int i = 0; i < 4; ++i) {
-        double sum = o.d[i];
-        for (int k = 0; k < 16; ++k) {
-          sum += static_cast<double>(a[g + i / 2 * 8][k]) * b[k][2 * t + i % 2];
-        }
-        o.d[i] = static_cast<float>(sum);
-      }
-    }
-  }
-};
+// A function that hardware approximates: off by up to `ulps` units in the last place.
+inline float Approximate(float exact, int ulps) {
+  const auto bits = std::bit_cast<uint32_t>(exact);
+  constexpr uint32_t kSmallest = 0x00800000u, kLargest = 0x7F000000u;  // far from 0 and infinity
+  if ((bits & 0x7FFFFFFFu) < kSmallest || (bits & 0x7FFFFFFFu) > kLargest) return exact;
+  const auto random = static_cast<int>(bits * 0x9E3779B1u >> 24);
+  return std::bit_cast<float>(bits + static_cast<uint32_t>(random % (2 * ulps + 1) - ulps));
+}
 
 }  // namespace emulated
 
@@ -121,6 +93,7 @@ inline void MmaBf16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t
 
 template <bool Transposed>
 void LoadMatrices(uint32_t (&r)[4], const void* row) {
+  if (reinterpret_cast<uintptr_t>(row) % 16) emulator::Fail("a matrix's row that is not aligned");
   struct Operands {
     const void* row;
     uint32_t* r;
@@ -205,7 +178,14 @@ inline uint64_t MultiplyHigh(uint64_t a, uint64_t b) {
 inline int BitWidth(uint64_t x) { return static_cast<int>(std::bit_width(x)); }
 
 inline int CountBits(uint32_t bits) { return std::popcount(bits); }
-inline float Exp2(float x) { return std::exp2(x); }
+// Powers of two are exact. The others' bounds are those of the CUDA C++ Programming Guide,
+// "Mathematical Functions Appendix".
+inline float Exp2(float x) {
+  const float exact = std::exp2(x);
+  return x == std::floor(x) ? exact : emulated::Approximate(exact, 2);
+}
+inline float expf(float x) { return x == 0 ? 1.0f : emulated::Approximate(std::exp(x), 2); }
+inline float rsqrtf(float x) { return emulated::Approximate(1.0f / std::sqrt(x), 2); }
 inline float BitsToFloat(uint32_t bits) { return std::bit_cast<float>(bits); }
 inline uint32_t FloatToBits(float x) { return std::bit_cast<uint32_t>(x); }
 

@@ -1,5 +1,5 @@
-// The host's side of the emulator: memory, streams (which run what they are given at once) and
-// graphs (which keep it).
+// The host's side of the emulator: memory, streams (which run what they are given as late as may
+// be, when the host waits for them) and graphs (which keep it).
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -7,11 +7,13 @@
 #include <cstdlib>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "cuda/emulator/cuda_runtime.h"
+#include "cuda/emulator/early_start.h"
 
 struct motet_emulator_graph {
   std::vector<std::function<void()>> work;
@@ -21,17 +23,27 @@ namespace motet::emulator {
 
 struct Stream {
   motet_emulator_graph* capture = nullptr;
+  std::mutex mutex;  // guards:
+  std::vector<std::function<void()>> queue;
 };
 
 void Enqueue(Stream* stream, std::function<void()> work) {
-  if (stream && stream->capture) {
-    stream->capture->work.push_back(std::move(work));
-  } else {
-    work();
-  }
+  if (!stream) Fail("the default stream, which all others would wait for");
+  if (stream->capture) return stream->capture->work.push_back(std::move(work));
+  const std::lock_guard lock(stream->mutex);
+  stream->queue.push_back(std::move(work));
 }
 
 namespace {
+
+std::mutex streams_mutex;
+std::set<Stream*> streams;
+
+void Synchronize(Stream* stream) {
+  const std::lock_guard lock(stream->mutex);
+  for (const auto& work : std::exchange(stream->queue, {})) work();
+  EndOvertaking();
+}
 
 constexpr size_t kAlignment = 16;  // less than the real one, so that accesses past the end are seen
 
@@ -105,6 +117,7 @@ cudaError_t cudaMalloc(void** pointer, size_t size) {
   mprotect(end, page, PROT_NONE);
   *pointer = end - (size + kAlignment - 1) / kAlignment * kAlignment;
   std::memset(*pointer, 0xFF, size);
+  TrackMemory(static_cast<char*>(memory), mapped - page);
   allocations[*pointer] = {memory, mapped, size};
   allocated += size;
   return cudaSuccess;
@@ -112,10 +125,15 @@ cudaError_t cudaMalloc(void** pointer, size_t size) {
 cudaError_t cudaFree(void* pointer) {
   using namespace motet::emulator;
   if (!pointer) return cudaSuccess;
+  {  // as the real one does
+    const std::lock_guard lock(streams_mutex);
+    for (Stream* stream : streams) Synchronize(stream);
+  }
   const std::lock_guard lock(mutex);
   const auto found = allocations.find(pointer);
   if (found == allocations.end()) return cudaErrorInvalidValue;
   allocated -= found->second.size;
+  ForgetMemory(static_cast<char*>(found->second.mapping));
   munmap(found->second.mapping, found->second.mapped);
   allocations.erase(found);
   return cudaSuccess;
@@ -130,23 +148,39 @@ cudaError_t cudaFreeHost(void* pointer) {
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t size, cudaMemcpyKind,
                             cudaStream_t stream) {
-  Enqueue(stream, [=] { std::memcpy(to, from, size); });
+  Enqueue(stream, [=] {
+    motet::emulator::HostWrites(to, size);
+    std::memcpy(to, from, size);
+  });
   return cudaSuccess;
 }
 cudaError_t cudaMemsetAsync(void* to, int value, size_t size, cudaStream_t stream) {
-  Enqueue(stream, [=] { std::memset(to, value, size); });
+  Enqueue(stream, [=] {
+    motet::emulator::HostWrites(to, size);
+    std::memset(to, value, size);
+  });
   return cudaSuccess;
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  *stream = new motet::emulator::Stream;
+  using namespace motet::emulator;
+  const std::lock_guard lock(streams_mutex);
+  *stream = *streams.insert(new Stream).first;
   return cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  using namespace motet::emulator;
+  const std::lock_guard lock(streams_mutex);
+  Synchronize(stream);
+  streams.erase(stream);
   delete stream;
   return cudaSuccess;
 }
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  if (stream->capture) return cudaErrorStreamCaptureUnsupported;
+  motet::emulator::Synchronize(stream);
+  return cudaSuccess;
+}
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   stream->capture = new motet_emulator_graph;
@@ -161,8 +195,12 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
   *executable = new motet_emulator_graph(*graph);
   return cudaSuccess;
 }
-cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t) {
-  for (const auto& work : executable->work) work();
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
+  Enqueue(stream, [graph = *executable] {
+    motet::emulator::EndOvertaking();
+    for (const auto& work : graph.work) work();
+    motet::emulator::EndOvertaking();
+  });
   return cudaSuccess;
 }
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
