@@ -3,6 +3,7 @@
 
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <utility>
 
@@ -33,7 +34,11 @@ void Launch(void (*kernel)(Params...), const LaunchShape& shape, cudaStream_t st
 // before it in the stream ends. So every kernel begins with WaitForInputs() in all of its threads,
 // and only what it reads before that must be constant. (CUDA C++ Programming Guide, "Programmatic
 // Dependent Launch and Synchronization")
-bool StartsEarly();  // whether the current device can
+//
+// Whether the current device can, with the code that it runs. MOTET_CUDA_EARLY_START=0 forbids it:
+// then a profiler's times of kernels don't overlap, and what is wrong with it can be told from what
+// is wrong without.
+bool StartsEarly();
 
 template <class... Params, class... Args>
 void Launch(void (*kernel)(Params...), const LaunchShape& shape, cudaStream_t stream,
@@ -41,10 +46,13 @@ void Launch(void (*kernel)(Params...), const LaunchShape& shape, cudaStream_t st
   // A kernel may have 48 KB of shared memory without asking, what it declares itself counted in:
   // none that has dynamic memory too declares more than the difference.
   constexpr int64_t kAlwaysAllowed = 47 << 10;
+  // What every card has, and not just what is needed: in between, another thread's model may launch
+  // the kernel with less.
+  constexpr int64_t kEverywhere = 98 << 10;
   if (shape.shared_bytes > kAlwaysAllowed) {
     Check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(shape.shared_bytes)),
+                               static_cast<int>(std::max(shape.shared_bytes, kEverywhere))),
           "shared memory of a kernel");
   }
   cudaLaunchAttribute attribute{};

@@ -13,11 +13,11 @@ set(cuda_kernels
   csrc/cuda/kernels/pack_mxfp4.cu
   csrc/cuda/kernels/page_changes.cu
   csrc/cuda/kernels/route.cu
-  csrc/cuda/kernels/sample.cu)
+  csrc/cuda/kernels/sample.cu
+  csrc/cuda/launch.cu)
 set(cuda_sources
   csrc/cuda/backend.cpp
   csrc/cuda/device.cpp
-  csrc/cuda/launch.cpp
   csrc/cuda/memory.cpp
   csrc/cuda/weight_layout.cpp
   csrc/cuda/weight_store.cpp

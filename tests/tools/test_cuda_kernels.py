@@ -72,6 +72,7 @@ def test_a_kernel_with_two_lines_is_named() -> None:
 
 def test_the_limits_are_for_files_that_are_compiled() -> None:
     compiled = {source.rsplit("/", 1)[1] for source in kernel_sources(SOURCES.read_text())}
+    compiled.remove("launch.cu")  # has no kernel; nvcc tells it what the others are compiled for
     assert {limit.file for limit in read_limits(LIMITS.read_text())} == compiled
 
 
