@@ -3,19 +3,20 @@
 
 #include <cstdint>
 
+#include "base/int8_weights.h"
+
 namespace motet {
 
 enum class WeightFormat { kBf16, kMxfp4, kInt8 };
 
-// int8 weights, made at load from bf16: blocks of 32 columns with a scale each, sixteen rows side
-// by side, so that a dot of four bytes in each 32-bit lane makes sixteen outputs at once.
-//   data   [ceil(rows/16), ScaleCols(), 8, 16, 4]   byte (p, r, i): 128 + the integer of row r and
-//                                                   column 8 (p/2) + p%2 + 2 i, as nibbles of MXFP4
-//                                                   fall apart
-//   scales [ceil(rows/16), ScaleCols(), 16] bf16    weight = integer * scale, |integer| <= 127
+// int8 weights (int8_weights.h) on the CPU: sixteen rows side by side, so that a dot of four bytes
+// in each 32-bit lane makes sixteen outputs at once.
+//   data   [ceil(rows/16), ScaleCols(), 8, 16, 4]   byte (p, r, i): that of row r and column
+//                                                   8 (p/2) + p%2 + 2 i, as nibbles of MXFP4 fall
+//                                                   apart
+//   scales [ceil(rows/16), ScaleCols(), 16] bf16
 inline constexpr int kInt8Rows = 16;
 inline constexpr int kInt8BlockBytes = 32 * kInt8Rows;  // of data
-inline constexpr int kInt8Offset = 128;
 
 // A matrix W [rows, cols], row-major but for int8; an op computes x · Wᵀ.
 struct WeightMatrix {

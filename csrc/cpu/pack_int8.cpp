@@ -1,7 +1,6 @@
 #include "cpu/pack_int8.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 
 #include "base/bf16.h"
@@ -10,28 +9,19 @@
 namespace motet {
 namespace {
 
-constexpr int kBlockSize = 32;
+constexpr int kBlockSize = kInt8BlockSize;
 constexpr uint16_t kInfinity = 0x7F80;  // bf16; larger magnitudes are NaN
-constexpr uint16_t kTiny = 0x0D80;      // 2^-100: a block below is as good as zeros
-
-// The least bf16 number that is at least x >= 0, so that no integer gets larger than it may.
-uint16_t Bf16Above(float x) {
-  return static_cast<uint16_t>((std::bit_cast<uint32_t>(x) + 0xFFFF) >> 16);
-}
 
 // One row's block of 32 as bytes with their offset, even columns first; returns its scale.
 uint16_t QuantizeBlock(const uint16_t* weights, uint16_t largest, uint8_t* bytes) {
-  if (largest < kTiny) {
+  const uint16_t scale = Int8Scale(largest);
+  if (scale == 0) {
     std::memset(bytes, kInt8Offset, kBlockSize);
     return 0;
   }
-  const uint16_t scale = Bf16Above(Bf16ToFloat(largest) / 127.0f);
-  const float step = Bf16ToFloat(scale);  // dividing keeps ties what they are
-  // Adding 1.5 * 2^23 rounds to an integer and leaves it in the lowest bits.
   uint8_t in_order[kBlockSize];
   for (int i = 0; i < kBlockSize; ++i) {
-    const float rounded = Bf16ToFloat(weights[i]) / step + (12582912.0f + kInt8Offset);
-    in_order[i] = static_cast<uint8_t>(std::bit_cast<uint32_t>(rounded));
+    in_order[i] = Int8Byte(Bf16ToFloat(weights[i]), Bf16ToFloat(scale));
   }
   for (int i = 0; i < kBlockSize; ++i) bytes[i % 2 * (kBlockSize / 2) + i / 2] = in_order[i];
   return scale;

@@ -1,6 +1,6 @@
 // Rows that matrices are multiplied by: [n, stride] 16-bit floats, zeros from `size` to `stride`.
 //
-//   kF16    half precision, for MXFP4 weights
+//   kF16    half precision, for MXFP4 and int8 weights
 //   kSplit  two rows of bf16 whose sum is the value to 16 bits, for bf16 weights: they are
 //           multiplied one after the other
 //
@@ -8,6 +8,8 @@
 #pragma once
 
 #include <cstdint>
+
+#include "base/matrix.h"
 
 namespace motet::cuda {
 
@@ -18,6 +20,11 @@ constexpr int64_t PaddedColumns(int64_t size) {
 }
 
 enum class RowFormat { kF16, kSplit };
+
+// What weights are multiplied by.
+constexpr RowFormat RowFormatOf(WeightFormat format) {
+  return format == WeightFormat::kBf16 ? RowFormat::kSplit : RowFormat::kF16;
+}
 
 struct Rows {
   RowFormat format;

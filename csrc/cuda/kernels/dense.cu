@@ -10,38 +10,45 @@
 namespace motet::cuda {
 namespace {
 
-using Shape64x32 = ManyShape<2, 2, 4>;
-using Shape128x64 = ManyShape<4, 2, 8>;
-using Shape256x64 = ManyShape<8, 2, 8>;
+template <class Weights>
+using Shape64x32 = ManyShape<Weights, 2, 2, 4>;
+template <class Weights>
+using Shape128x64 = ManyShape<Weights, 4, 2, 8>;
+template <class Weights>
+using Shape256x64 = ManyShape<Weights, 8, 2, 8>;
 
-// Matrices one below the other; all but the last have whole tiles of rows.
+// Matrices of one format, one below the other; all but the last have whole tiles of rows.
 DenseProduct Product(int num_tokens, const Rows& in, std::initializer_list<WeightMatrix> matrices) {
-  DenseProduct p{num_tokens, static_cast<int>(in.stride / kStepColumns), 0, false, in, {}, {}};
+  const WeightFormat format = matrices.begin()->format;
+  const auto steps = static_cast<int>(in.stride / kStepColumns);
+  const uint8_t* weights = matrices.begin()->data;
+  DenseProduct p{format, num_tokens, steps, 0, false, in, weights, {}, {}};
   int i = 0;
   for (const WeightMatrix& matrix : matrices) {
-    p.weights[i] = matrix.data;
+    p.first_vector[i] = static_cast<int>((matrix.data - weights) / kVectorBytes);
     p.first_tile[i++] = p.row_tiles;
     p.row_tiles += static_cast<int>((matrix.rows + kTileRows - 1) / kTileRows);
   }
   for (; i < DenseProduct::kMatrices; ++i) p.first_tile[i] = p.row_tiles;
-  p.prefetch = p.row_tiles * p.steps * kBf16TileBytes <= CurrentDevice().l2_bytes * 2 / 3;
+  p.prefetch = p.row_tiles * steps * TileBytes(format) <= CurrentDevice().l2_bytes * 2 / 3;
   return p;
 }
 
 // The shape that takes the least time if all blocks of one take the same, as many at a time as
 // there are multiprocessors.
 DenseShape BestShape(const DenseProduct& p) {
+  using W = Bf16Weights;  // shapes are as large for all
   if (p.num_tokens <= kFewTokens) return DenseShape::k16x8;
-  if (p.num_tokens <= Shape64x32::kTokens) return DenseShape::k64x32;
+  if (p.num_tokens <= Shape64x32<W>::kTokens) return DenseShape::k64x32;
   struct Candidate {
     DenseShape shape;
     int rows, tokens;
     int time;  // of a block: arithmetic, and bytes of a step by the second-level cache's rate
   };
   constexpr Candidate kCandidates[] = {
-      {DenseShape::k256x64, Shape256x64::kRows, Shape256x64::kTokens, 7},
-      {DenseShape::k128x64, Shape128x64::kRows, Shape128x64::kTokens, 4},
-      {DenseShape::k64x32, Shape64x32::kRows, Shape64x32::kTokens, 2},
+      {DenseShape::k256x64, Shape256x64<W>::kRows, Shape256x64<W>::kTokens, 7},
+      {DenseShape::k128x64, Shape128x64<W>::kRows, Shape128x64<W>::kTokens, 4},
+      {DenseShape::k64x32, Shape64x32<W>::kRows, Shape64x32<W>::kTokens, 2},
   };
   const auto quotient = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
   DenseShape best = DenseShape::kAuto;
@@ -57,19 +64,28 @@ DenseShape BestShape(const DenseProduct& p) {
   return best;
 }
 
+template <class Weights, class Store>
+void RunShape(const DenseProduct& p, const Store& store, DenseShape shape, Stream stream) {
+  switch (shape) {
+    case DenseShape::k256x64:
+      return LaunchManyTokens<Shape256x64<Weights>>(p, store, stream);
+    case DenseShape::k128x64:
+      return LaunchManyTokens<Shape128x64<Weights>>(p, store, stream);
+    case DenseShape::k64x32:
+      return LaunchManyTokens<Shape64x32<Weights>>(p, store, stream);
+    default:
+      return LaunchFewTokens<Weights>(p, store, stream);
+  }
+}
+
 template <class Store>
 void Run(const DenseProduct& p, const Store& store, DenseShape shape, Stream stream) {
   if (p.num_tokens == 0) return;
   if (shape == DenseShape::kAuto) shape = BestShape(p);
-  switch (shape) {
-    case DenseShape::k256x64:
-      return LaunchManyTokens<Shape256x64>(p, store, stream);
-    case DenseShape::k128x64:
-      return LaunchManyTokens<Shape128x64>(p, store, stream);
-    case DenseShape::k64x32:
-      return LaunchManyTokens<Shape64x32>(p, store, stream);
-    default:
-      return LaunchFewTokens(p, store, stream);
+  if (p.format == WeightFormat::kInt8) {
+    RunShape<Int8Weights>(p, store, shape, stream);
+  } else {
+    RunShape<Bf16Weights>(p, store, shape, stream);
   }
 }
 

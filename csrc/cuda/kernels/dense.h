@@ -1,5 +1,5 @@
-// Products with the bf16 weights outside of experts. Weights are packed (pack.h), inputs are
-// kSplit.
+// Products with the weights outside of experts, bf16 or int8. They are packed (pack.h), and inputs
+// are Rows of their RowFormatOf().
 //
 // An output has the same bits alone and in any batch, and with every shape of kernel.
 #pragma once
@@ -29,8 +29,8 @@ struct QkvArgs {
   Rows in;  // [T, hidden]
   int64_t heads, kv_heads;
   int64_t head_dim;        // a multiple of 16
-  WeightMatrix q, k, v;    // [heads * head_dim, hidden], [kv_heads * head_dim, hidden] twice;
-                           // q and k in RowOrder::kRope
+  WeightMatrix q, k, v;    // [heads * head_dim, hidden], [kv_heads * head_dim, hidden] twice, in
+                           // one piece of memory; q and k in RowOrder::kRope
   const uint16_t* q_bias;  // [rows] bf16 each
   const uint16_t* k_bias;
   const uint16_t* v_bias;

@@ -12,24 +12,88 @@ inline constexpr int kFewTokens = 8;
 inline constexpr int kFewThreads = (kSegments + 1) * kWarpSize;
 inline constexpr int kFewSharedBytes = kSegments * kWarpSize * 16;
 
-template <class Store>
+// A warp's product of one row tile, steps [begin, end), with tokens in global memory. Weights are
+// read kStepsAhead steps before their use, the first of them at construction: they are constant, so
+// that may be before WaitForInputs().
+template <class Weights, int kStepsAhead>
+class TileProduct {
+ public:
+  __device__ __forceinline__ TileProduct(const uint8_t* tile, int begin, int end)
+      : tile_(tile), begin_(begin), end_(end) {
+#pragma unroll
+    for (int i = 0; i < kStepsAhead; ++i) {
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+        if (begin + i < end) ahead_[i][c] = Load(begin + i, c);
+      }
+    }
+  }
+
+  // Starts to bring the rest of the weights to the second-level cache.
+  __device__ __forceinline__ void PrefetchRest() const {
+    const int64_t first = begin_ + kStepsAhead;
+    if (first < end_ && LaneIndex() == 0) {
+      PrefetchToL2(tile_ + first * kTileBytes, (end_ - first) * kTileBytes);
+    }
+  }
+
+  // `offset` is where the row of this lane's token g = lane / 4 starts in `rows`, negative where
+  // there is no such token.
+  __device__ __forceinline__ void Accumulate(float (&d)[4], const Rows& rows, int64_t offset) {
+    const int lane_column = 8 * (LaneIndex() % 4);
+    for (int first = begin_; first < end_; first += kStepsAhead) {
+#pragma unroll
+      for (int i = 0; i < kStepsAhead; ++i) {
+        const int step = first + i;
+        if (step >= end_) break;
+#pragma unroll
+        for (int c = 0; c < 2; ++c) {
+          uint4 x[Weights::kRowArrays][1] = {};
+          if (offset >= 0) {
+            const int64_t at = offset + kStepColumns * step + 32 * c + lane_column;
+            x[0][0] = *reinterpret_cast<const uint4*>(rows.high + at);
+            if constexpr (Weights::kRowArrays == 2) {
+              x[1][0] = *reinterpret_cast<const uint4*>(rows.low + at);
+            }
+          }
+          const typename Weights::Decoded weights[1] = {ahead_[i][c].Decode()};
+          Weights::Multiply(reinterpret_cast<float (&)[1][1][4]>(d), 0, weights, x);
+          if (step + kStepsAhead < end_) ahead_[i][c] = Load(step + kStepsAhead, c);
+        }
+      }
+    }
+  }
+
+ private:
+  static constexpr int64_t kTileBytes = Weights::kTileBytes;
+
+  __device__ __forceinline__ Weights Load(int step, int c) const {
+    return Weights::Load(tile_ + step * kTileBytes, c);
+  }
+
+  const uint8_t* tile_;
+  int begin_, end_;
+  Weights ahead_[kStepsAhead][2];
+};
+
+template <class Weights, class Store>
 __global__ void __launch_bounds__(kFewThreads, 3) FewTokensKernel(DenseProduct p, Store store) {
-  constexpr int kStepsAhead = 2;  // 32 KB in flight a block
+  constexpr int kStepsAhead = 2;  // 32 KB of bf16 in flight a block
   const int tile = static_cast<int>(blockIdx.x), segment = WarpIndex(), lane = LaneIndex();
   auto* sums = reinterpret_cast<float4*>(SharedMemory());  // [kSegments, lanes]
   typename Store::LaneRows rows{};
   typename Store::LaneTokens tokens{};
   if (segment < kSegments) {
-    TileProduct<kStepsAhead> product(p.Tile(tile), SegmentBegin(p.steps, segment),
-                                     SegmentBegin(p.steps, segment + 1));
+    TileProduct<Weights, kStepsAhead> product(
+        p.Vectors(p.TileAt(tile, Weights::kTileBytes / kVectorBytes)),
+        SegmentBegin(p.steps, segment), SegmentBegin(p.steps, segment + 1));
     if (p.prefetch) product.PrefetchRest();
     WaitForInputs();
     LetNextStart();
     const int token = lane / 4;
-    const int64_t offsets[1] = {token < p.num_tokens ? token * p.in.stride : -1};
-    float d[1][1][4] = {};
-    product.Accumulate(d, p.in, offsets);
-    sums[segment * kWarpSize + lane] = make_float4(d[0][0][0], d[0][0][1], d[0][0][2], d[0][0][3]);
+    float d[4] = {};
+    product.Accumulate(d, p.in, token < p.num_tokens ? token * p.in.stride : -1);
+    sums[segment * kWarpSize + lane] = make_float4(d[0], d[1], d[2], d[3]);
   } else {
     WaitForInputs();
     LetNextStart();
@@ -44,9 +108,9 @@ __global__ void __launch_bounds__(kFewThreads, 3) FewTokensKernel(DenseProduct p
   store(rows, tokens, total);
 }
 
-template <class Store>
+template <class Weights, class Store>
 void LaunchFewTokens(const DenseProduct& p, const Store& store, Stream stream) {
-  Launch(FewTokensKernel<Store>,
+  Launch(FewTokensKernel<Weights, Store>,
          {dim3(static_cast<unsigned>(p.row_tiles)), kFewThreads, kFewSharedBytes},
          static_cast<cudaStream_t>(stream), p, store);
 }

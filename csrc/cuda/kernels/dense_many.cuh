@@ -10,18 +10,21 @@ namespace motet::cuda {
 
 inline constexpr int kManyThreads = 256;
 
-template <int kRowWarpsOf8, int kRowTilesOf16, int kTokenTilesOf8>
+template <class WeightsOf, int kRowWarpsOf8, int kRowTilesOf16, int kTokenTilesOf8>
 struct ManyShape {
+  using Weights = WeightsOf;
   static constexpr int kRowWarps = kRowWarpsOf8, kRowTiles = kRowTilesOf16,
                        kTokenTiles = kTokenTilesOf8;
   static constexpr int kGroups = kManyThreads / kWarpSize / kRowWarps;
   static constexpr int kBlockTiles = kRowWarps * kRowTiles;
   static constexpr int kRows = kBlockTiles * kTileRows, kTokens = 8 * kTokenTiles;
-  // A step's columns of a group: `high` and `low` of a token side by side.
-  static constexpr int kTokenBytes = 2 * kStepColumns * 2;
+  // A step's columns of a group: `high` and, if there is one, `low` of a token side by side.
+  static constexpr int kArrayBytes = kStepColumns * 2;
+  static constexpr int kTokenBytes = Weights::kRowArrays * kArrayBytes;
   static constexpr int kStepBytes = kTokens * kTokenBytes;
   static constexpr int kTotalAt = 2 * kGroups * kStepBytes;  // two buffers come first
-  static constexpr int kSharedBytes = kTotalAt + (kGroups > 1 ? kRows * kTokens * 4 : 0);
+  static constexpr int kSharedBytes = kTotalAt + kRows * kTokens * 4;
+  static_assert(kSharedBytes <= 99 << 10);
   static constexpr int kBlocksAtOnce = kRowTiles * kTokenTiles > 8 ? 1 : 2;  // by registers
 };
 
@@ -34,12 +37,12 @@ class StepCursor {
     StartRound();
   }
   __device__ __forceinline__ bool Done() const { return first_ >= kSegments; }
-  __device__ __forceinline__ bool EndsRound() const { return i_ + 1 == length_; }
+  __device__ __forceinline__ bool EndsRound() const { return left_ == 1; }
   __device__ __forceinline__ bool HasStep() const { return !Done() && step_ < end_; }
   __device__ __forceinline__ int Step() const { return step_; }
   __device__ __forceinline__ void Advance() {
     ++step_;
-    if (++i_ < length_) return;
+    if (--left_ > 0) return;
     first_ += kGroups;
     StartRound();
   }
@@ -49,24 +52,24 @@ class StepCursor {
   __device__ __forceinline__ void StartRound() {
 #pragma unroll 1
     for (; first_ < kSegments; first_ += kGroups) {
-      length_ = 0;
+      left_ = 0;
 #pragma unroll
       for (int s = 0; s < kGroups; ++s) {
         const int begin = SegmentBegin(steps_, first_ + s),
                   end = SegmentBegin(steps_, first_ + s + 1);
-        length_ = end - begin > length_ ? end - begin : length_;
+        left_ = end - begin > left_ ? end - begin : left_;
         if (s == group_) {
           step_ = begin;
           end_ = end;
         }
       }
-      if (length_ > 0) break;
+      if (left_ > 0) break;
     }
-    i_ = 0;
   }
 
   int steps_, group_;
-  int first_ = 0, i_ = 0, length_ = 0, step_ = 0, end_ = 0;
+  int first_ = 0, step_ = 0, end_ = 0;
+  int left_ = 0;  // iterations of the round
 };
 
 // Where `chunk` of 16 bytes of a token is: halves of 64 bytes change places in odd tokens, so that
@@ -80,16 +83,20 @@ template <class Shape>
 __device__ __forceinline__ void CopyStep(const DenseProduct& p, int first_token, int step,
                                          int thread, char* to) {
   constexpr int kChunks = Shape::kTokenBytes / 16, kThreads = Shape::kRowWarps * kWarpSize;
+  constexpr int kArrayChunks = Shape::kArrayBytes / 16;
   constexpr int kTokensAtOnce = kThreads / kChunks;
   static_assert(kTokensAtOnce % 2 == 0);
   const int chunk = thread % kChunks, token = thread / kChunks;
-  const uint16_t* from = (chunk < kChunks / 2 ? p.in.high : p.in.low) +
-                         (first_token + token) * p.in.stride + kStepColumns * step +
-                         8 * (chunk % (kChunks / 2));
+  const uint16_t* rows = chunk < kArrayChunks ? p.in.high : p.in.low;
+  // 32 bits: 64 would take more registers than there are. So for weights below.
+  const int stride = static_cast<int>(p.in.stride);
+  const int from =
+      (first_token + token) * stride + kStepColumns * step + 8 * (chunk % kArrayChunks);
   to += token * Shape::kTokenBytes + SwizzledBytes(token, chunk);
 #pragma unroll
   for (int i = 0; i < Shape::kTokens / kTokensAtOnce; ++i) {
-    CopyAsync16(to + i * kTokensAtOnce * Shape::kTokenBytes, from + i * kTokensAtOnce * p.in.stride,
+    CopyAsync16(to + i * kTokensAtOnce * Shape::kTokenBytes,
+                rows + from + i * kTokensAtOnce * stride,
                 first_token + token + i * kTokensAtOnce < p.num_tokens);
   }
   CopyCommit();
@@ -107,27 +114,25 @@ __global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
     ManyTokensKernel(DenseProduct p, Store store) {
   constexpr int kRowTiles = Shape::kRowTiles, kTokenTiles = Shape::kTokenTiles;
   constexpr int kRowWarps = Shape::kRowWarps, kGroups = Shape::kGroups;
+  using Weights = typename Shape::Weights;
+  constexpr int kTileBytes = Weights::kTileBytes, kTileVectors = kTileBytes / kVectorBytes;
   const int lane = LaneIndex(), g = lane / 4, t = lane % 4;
   const int group = WarpIndex() / kRowWarps, row_warp = WarpIndex() % kRowWarps;
   const int thread = static_cast<int>(threadIdx.x) % (kRowWarps * kWarpSize);
   const int first_token = static_cast<int>(blockIdx.x) * Shape::kTokens;
   const int first_tile = static_cast<int>(blockIdx.y) * Shape::kBlockTiles + row_warp * kRowTiles;
 
-  const uint4* tiles[kRowTiles];
+  int tiles[kRowTiles];
 #pragma unroll
   for (int r = 0; r < kRowTiles; ++r) {  // past the last: the last again, not stored
     const int tile = first_tile + r < p.row_tiles ? first_tile + r : p.row_tiles - 1;
-    tiles[r] = reinterpret_cast<const uint4*>(p.Tile(tile)) + lane;
+    tiles[r] = p.TileAt(tile, kTileVectors);
   }
-  uint4 weights[2][kRowTiles][2];
+  Weights weights[2][kRowTiles];
   const auto load = [&](int step, int c) {
 #pragma unroll
     for (int r = 0; r < kRowTiles; ++r) {
-#pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        weights[c][r][h] =
-            LoadOnce(tiles[r] + int64_t{step} * kStepVectors + (2 * c + h) * kWarpSize);
-      }
+      weights[c][r] = Weights::Load(p.Vectors(tiles[r] + step * kTileVectors), c);
     }
   };
 
@@ -137,11 +142,13 @@ __global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
     load(next.Step(), 1);
   }
   if (p.prefetch && blockIdx.x == 0 && lane < kRowTiles) {
+#pragma unroll 1
     for (int s = group; s < kSegments; s += kGroups) {
       const int begin = SegmentBegin(p.steps, s), end = SegmentBegin(p.steps, s + 1);
       const int tile = first_tile + lane;
       if (begin == end || tile >= p.row_tiles) continue;
-      PrefetchToL2(p.Tile(tile) + begin * kBf16TileBytes, (end - begin) * kBf16TileBytes);
+      PrefetchToL2(p.Vectors(p.TileAt(tile, kTileVectors) + begin * kTileVectors),
+                   (end - begin) * kTileBytes);
     }
   }
   WaitForInputs();
@@ -155,11 +162,10 @@ __global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
   }
 
   float sums[kRowTiles][kTokenTiles][4] = {};
-  // Of the segments so far: of one group in registers, of several in shared memory, where they add
+  // Of the segments so far: out of the registers, since they change eight times only; groups add
   // theirs by turns.
-  float total[kRowTiles][kGroups == 1 ? kTokenTiles : 1][4] = {};
   bool first_round = true;
-  const auto shared_total = [&](int r, int n) -> float4& {
+  const auto total = [&](int r, int n) -> float4& {
     auto* all = reinterpret_cast<float4*>(SharedMemory() + Shape::kTotalAt);
     return all[((row_warp * kRowTiles + r) * kTokenTiles + n) * kWarpSize + lane];
   };
@@ -175,17 +181,22 @@ __global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
     for (int c = 0; c < 2; ++c) {
       if (has_step) {
         const char* from = SharedMemory() + ((buffer + lane_at) ^ (64 * c));
+        typename Weights::Decoded decoded[kRowTiles];
+#pragma unroll
+        for (int r = 0; r < kRowTiles; ++r) decoded[r] = weights[c][r].Decode();
         constexpr int kTogether = 2;  // token tiles whose sums are independent
 #pragma unroll
         for (int n = 0; n < kTokenTiles; n += kTogether) {
-          uint4 high[kTogether], low[kTogether];
+          uint4 x[Weights::kRowArrays][kTogether];
 #pragma unroll
           for (int i = 0; i < kTogether; ++i) {
-            const char* at = from + 8 * (n + i) * Shape::kTokenBytes;
-            high[i] = *reinterpret_cast<const uint4*>(at);
-            low[i] = *reinterpret_cast<const uint4*>(at + Shape::kTokenBytes / 2);
+#pragma unroll
+            for (int array = 0; array < Weights::kRowArrays; ++array) {
+              x[array][i] = *reinterpret_cast<const uint4*>(
+                  from + 8 * (n + i) * Shape::kTokenBytes + array * Shape::kArrayBytes);
+            }
           }
-          MultiplySplit(sums, n, weights[c], high, low);
+          Weights::Multiply(sums, n, decoded, x);
         }
       }
       if (next.HasStep()) load(next.Step(), c);
@@ -193,32 +204,24 @@ __global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
     buffer = both_buffers - buffer;
 
     if (!ends_round) continue;
-    if constexpr (kGroups == 1) {
+    for (int turn = 0; turn < kGroups; ++turn) {
+      if (turn > 0) __syncthreads();
+      if (turn != group) continue;
 #pragma unroll
       for (int r = 0; r < kRowTiles; ++r) {
 #pragma unroll
-        for (int n = 0; n < kTokenTiles; ++n) Add(total[r][n], Taken(sums[r][n]));
-      }
-    } else {
-      for (int turn = 0; turn < kGroups; ++turn) {
-        if (turn > 0) __syncthreads();
-        if (turn != group) continue;
-#pragma unroll
-        for (int r = 0; r < kRowTiles; ++r) {
-#pragma unroll
-          for (int n = 0; n < kTokenTiles; ++n) {
-            float so_far[4] = {};
-            if (group > 0 || !first_round) Add(so_far, shared_total(r, n));
-            Add(so_far, Taken(sums[r][n]));
-            shared_total(r, n) = make_float4(so_far[0], so_far[1], so_far[2], so_far[3]);
-          }
+        for (int n = 0; n < kTokenTiles; ++n) {
+          float so_far[4] = {};
+          if (group > 0 || !first_round) Add(so_far, total(r, n));
+          Add(so_far, Taken(sums[r][n]));
+          total(r, n) = make_float4(so_far[0], so_far[1], so_far[2], so_far[3]);
         }
       }
-      first_round = false;
     }
+    first_round = false;
   }
 
-  if constexpr (kGroups > 1) __syncthreads();
+  if constexpr (kGroups > 1) __syncthreads();  // a group stores what others added to
   constexpr int kOwn = kTokenTiles / kGroups, kAtOnce = kOwn < 4 ? kOwn : 4;
 #pragma unroll
   for (int r = 0; r < kRowTiles; ++r) {
@@ -233,13 +236,9 @@ __global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
       }
 #pragma unroll
       for (int i = 0; i < kAtOnce; ++i) {
-        if constexpr (kGroups == 1) {
-          store(rows, tokens[i], total[r][first + i]);
-        } else {
-          float d[4] = {};
-          Add(d, shared_total(r, group + (first + i) * kGroups));
-          store(rows, tokens[i], d);
-        }
+        float d[4] = {};
+        Add(d, total(r, group + (first + i) * kGroups));
+        store(rows, tokens[i], d);
       }
     }
   }

@@ -5,29 +5,36 @@
 
 namespace motet::cuda {
 
-// Up to three matrices of equal columns, one below the other.
+inline constexpr int kVectorBytes = 16;
+
+// Up to three matrices of equal columns and format, one below the other.
 struct DenseProduct {
   static constexpr int kMatrices = 3;
 
+  WeightFormat format;
   int num_tokens;
   int steps;      // of kStepColumns columns
   int row_tiles;  // of all matrices
   // The weights fit the second-level cache: it reads them ahead, while the kernel before ends.
   bool prefetch;
   Rows in;
-  const uint8_t* weights[kMatrices];
-  int first_tile[kMatrices];  // row_tiles and more: no such matrix
+  const uint8_t* weights;
+  int first_vector[kMatrices];  // of each matrix, from `weights`; 32 bits reach 32 GB
+  int first_tile[kMatrices];    // row_tiles and more: no such matrix
 
-  __device__ __forceinline__ const uint8_t* Tile(int row_tile) const {
-    const uint8_t* matrix = weights[0];
-    int first = 0;
+  // The vector where a row tile starts.
+  __device__ __forceinline__ int TileAt(int row_tile, int tile_vectors) const {
+    int matrix = first_vector[0], first = 0;
 #pragma unroll
     for (int i = 1; i < kMatrices; ++i) {
       if (row_tile < first_tile[i]) continue;
-      matrix = weights[i];
+      matrix = first_vector[i];
       first = first_tile[i];
     }
-    return matrix + int64_t{row_tile - first} * steps * kBf16TileBytes;
+    return matrix + (row_tile - first) * steps * tile_vectors;
+  }
+  __device__ __forceinline__ const uint8_t* Vectors(int first) const {
+    return weights + int64_t{first} * kVectorBytes;
   }
 };
 

@@ -1,10 +1,12 @@
-// Products of packed bf16 weights (pack.h) and Rows of kSplit, 16 rows x 8 tokens at a time.
+// Products of packed weights (pack.h) and Rows, 16 rows x 8 tokens at a time.
 //
 // The order of sums, whatever kernel computes them: the columns are cut into kSegments runs of
-// whole steps; each is summed from zero in ascending order, `high` before `low` at every 16
-// columns; the segments' sums are added to zero in ascending order.
+// whole steps; each is summed from zero in ascending order; the segments' sums are added to zero in
+// ascending order. bf16 weights: `high` before `low` at every 16 columns. Weights whose blocks of
+// 32 columns have scales: a block is summed from zero before its scale is applied.
 #pragma once
 
+#include "cuda/kernels/int8_to_f16.cuh"
 #include "cuda/kernels/pack.h"
 #include "cuda/primitives.h"
 #include "cuda/rows.h"
@@ -12,102 +14,146 @@
 namespace motet::cuda {
 
 inline constexpr int kSegments = 8;
-inline constexpr int kStepVectors = kBf16TileBytes / 16;  // of 16 bytes, a tile
 
 __device__ __forceinline__ int SegmentBegin(int steps, int segment) {
   return static_cast<int>(static_cast<unsigned>(segment * steps) / kSegments);
 }
 
-// 32 columns: d[r][first + n] += row tile r times token tile n, where weights[r][h], high[n] and
-// low[n] are this lane's vectors.
+// Operands `b` of both halves of 32 columns: (x, y) and (z, w) of a lane's vector of Rows.
+__device__ __forceinline__ uint32_t OperandB(const uint4& x, int half, int i) {
+  return half == 0 ? (i == 0 ? x.x : x.y) : (i == 0 ? x.z : x.w);
+}
+
+// A lane's operands `a` of both halves of 32 columns, whose rows g and g + 8 have scales.
+struct ScaledOperands {
+  uint32_t a[2][4];
+  float scale, scale_plus_8;
+};
+
+// d[r][first + n] += row tile r times token tile n.
 template <int kRowTiles, int kTokenTiles, int kSums>
-__device__ __forceinline__ void MultiplySplit(float (&d)[kRowTiles][kSums][4], int first,
-                                              const uint4 (&weights)[kRowTiles][2],
-                                              const uint4 (&high)[kTokenTiles],
-                                              const uint4 (&low)[kTokenTiles]) {
-  const auto multiply = [&](int h, const uint4(&x)[kTokenTiles]) {
-#pragma unroll
-    for (int r = 0; r < kRowTiles; ++r) {
-      const uint4& w = weights[r][h];
-      const uint32_t a[4] = {w.x, w.y, w.z, w.w};
-#pragma unroll
-      for (int n = 0; n < kTokenTiles; ++n) {
-        MmaBf16(d[r][first + n], a, h ? x[n].z : x[n].x, h ? x[n].w : x[n].y);
-      }
-    }
-  };
+__device__ __forceinline__ void MultiplyScaled(float (&d)[kRowTiles][kSums][4], int first,
+                                               const ScaledOperands (&weights)[kRowTiles],
+                                               const uint4 (&x)[kTokenTiles]) {
+  float sums[kRowTiles][kTokenTiles][4] = {};
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
-    multiply(h, high);
-    multiply(h, low);
+#pragma unroll
+    for (int r = 0; r < kRowTiles; ++r) {
+#pragma unroll
+      for (int n = 0; n < kTokenTiles; ++n) {
+        MmaF16(sums[r][n], weights[r].a[h], OperandB(x[n], h, 0), OperandB(x[n], h, 1));
+      }
+    }
+  }
+#pragma unroll
+  for (int r = 0; r < kRowTiles; ++r) {
+#pragma unroll
+    for (int n = 0; n < kTokenTiles; ++n) {
+      float (&to)[4] = d[r][first + n];
+      to[0] = fmaf(sums[r][n][0], weights[r].scale, to[0]);
+      to[1] = fmaf(sums[r][n][1], weights[r].scale, to[1]);
+      to[2] = fmaf(sums[r][n][2], weights[r].scale_plus_8, to[2]);
+      to[3] = fmaf(sums[r][n][3], weights[r].scale_plus_8, to[3]);
+    }
   }
 }
 
-// A warp's product of one row tile, steps [begin, end), with tokens in global memory. Weights are
-// read kStepsAhead steps before their use, the first of them at construction: they are constant, so
-// that may be before WaitForInputs().
-template <int kStepsAhead>
-class TileProduct {
- public:
-  __device__ __forceinline__ TileProduct(const uint8_t* tile, int begin, int end)
-      : weights_(reinterpret_cast<const uint4*>(tile) + LaneIndex()), begin_(begin), end_(end) {
-#pragma unroll
-    for (int i = 0; i < kStepsAhead; ++i) {
-#pragma unroll
-      for (int c = 0; c < 2; ++c) {
-        if (begin + i < end) Load(ahead_[i][c], begin + i, c);
-      }
-    }
-  }
+// A format of weights is a lane's part of 32 columns of a row tile, those of half `c` of it:
+//
+//   kTileBytes             of a whole tile
+//   kRowArrays             of the Rows that it is multiplied by: `high` and maybe `low`
+//   Load(tile, c)          from global memory; LoadShared(tile, c), from shared memory
+//   Decode()               as Multiply takes it: Decoded
+//   Multiply(d, first, weights, x)   d[r][first + n] += row tile r times token tile n, where
+//                          weights[r] are decoded and x[i][n] is the lane's vector in array i
 
-  // Starts to bring the rest of the weights to the second-level cache.
-  __device__ __forceinline__ void PrefetchRest() const {
-    const int64_t first = begin_ + kStepsAhead;
-    if (first < end_ && LaneIndex() == 0) {
-      PrefetchToL2(weights_ + first * kStepVectors, (end_ - first) * kBf16TileBytes);
-    }
-  }
+struct Bf16Weights {
+  static constexpr int64_t kTileBytes = kBf16TileBytes;
+  static constexpr int kRowArrays = 2;
 
-  // offsets[n] is where the row of this lane's token g = lane / 4 of token tile n starts in `rows`,
-  // negative where there is no such token.
-  template <int kTokenTiles>
-  __device__ __forceinline__ void Accumulate(float (&d)[1][kTokenTiles][4], const Rows& rows,
-                                             const int64_t (&offsets)[kTokenTiles]) {
-    const int lane_column = 8 * (LaneIndex() % 4);
-    for (int first = begin_; first < end_; first += kStepsAhead) {
+  using Decoded = Bf16Weights;
+
+  uint4 operands[2];  // `a` of each half
+
+  __device__ __forceinline__ static Bf16Weights Load(const uint8_t* tile, int c) {
+    const uint4* from = Vectors(tile, c);
+    return {{LoadOnce(from), LoadOnce(from + kWarpSize)}};
+  }
+  __device__ __forceinline__ static Bf16Weights LoadShared(const uint8_t* tile, int c) {
+    const uint4* from = Vectors(tile, c);
+    return {{from[0], from[kWarpSize]}};
+  }
+  __device__ __forceinline__ const Decoded& Decode() const { return *this; }
+
+  template <int kRowTiles, int kTokenTiles, int kSums>
+  __device__ __forceinline__ static void Multiply(float (&d)[kRowTiles][kSums][4], int first,
+                                                  const Decoded (&weights)[kRowTiles],
+                                                  const uint4 (&x)[kRowArrays][kTokenTiles]) {
 #pragma unroll
-      for (int i = 0; i < kStepsAhead; ++i) {
-        const int step = first + i;
-        if (step >= end_) break;
+    for (int h = 0; h < 2; ++h) {
 #pragma unroll
-        for (int c = 0; c < 2; ++c) {
-          uint4 high[kTokenTiles], low[kTokenTiles];
+      for (int i = 0; i < kRowArrays; ++i) {
+#pragma unroll
+        for (int r = 0; r < kRowTiles; ++r) {
+          const uint4& w = weights[r].operands[h];
+          const uint32_t a[4] = {w.x, w.y, w.z, w.w};
 #pragma unroll
           for (int n = 0; n < kTokenTiles; ++n) {
-            high[n] = low[n] = make_uint4(0, 0, 0, 0);
-            if (offsets[n] < 0) continue;
-            const int64_t at = offsets[n] + kStepColumns * step + 32 * c + lane_column;
-            high[n] = *reinterpret_cast<const uint4*>(rows.high + at);
-            low[n] = *reinterpret_cast<const uint4*>(rows.low + at);
+            MmaBf16(d[r][first + n], a, OperandB(x[i][n], h, 0), OperandB(x[i][n], h, 1));
           }
-          MultiplySplit(d, 0, ahead_[i][c], high, low);
-          if (step + kStepsAhead < end_) Load(ahead_[i][c], step + kStepsAhead, c);
         }
       }
     }
   }
 
  private:
-  __device__ __forceinline__ void Load(uint4 (&w)[1][2], int step, int c) const {
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      w[0][h] = LoadOnce(weights_ + int64_t{step} * kStepVectors + (2 * c + h) * kWarpSize);
-    }
+  __device__ __forceinline__ static const uint4* Vectors(const uint8_t* tile, int c) {
+    return reinterpret_cast<const uint4*>(tile) + 2 * c * kWarpSize + LaneIndex();
+  }
+};
+
+struct Int8Weights {
+  static constexpr int64_t kTileBytes = kInt8TileBytes;
+  static constexpr int kRowArrays = 1;
+
+  using Decoded = ScaledOperands;
+
+  uint4 bytes;
+  uint32_t scales;  // of rows g and g + 8, bf16
+
+  __device__ __forceinline__ static Int8Weights Load(const uint8_t* tile, int c) {
+    return {LoadOnce(Vector(tile, c)), Scales(tile, c)};
+  }
+  __device__ __forceinline__ static Int8Weights LoadShared(const uint8_t* tile, int c) {
+    return {*Vector(tile, c), Scales(tile, c)};
+  }
+  __device__ __forceinline__ Decoded Decode() const {
+    Decoded w;
+    IntegersToF16<1>(bytes.x, w.a[0][0], w.a[0][2]);
+    IntegersToF16<1>(bytes.y, w.a[0][1], w.a[0][3]);
+    IntegersToF16<1>(bytes.z, w.a[1][0], w.a[1][2]);
+    IntegersToF16<1>(bytes.w, w.a[1][1], w.a[1][3]);
+    w.scale = BitsToFloat(scales << 16);
+    w.scale_plus_8 = BitsToFloat(scales & 0xFFFF0000u);
+    return w;
   }
 
-  const uint4* weights_;
-  int begin_, end_;
-  uint4 ahead_[kStepsAhead][2][1][2];
+  template <int kRowTiles, int kTokenTiles, int kSums>
+  __device__ __forceinline__ static void Multiply(float (&d)[kRowTiles][kSums][4], int first,
+                                                  const Decoded (&weights)[kRowTiles],
+                                                  const uint4 (&x)[kRowArrays][kTokenTiles]) {
+    MultiplyScaled(d, first, weights, x[0]);
+  }
+
+ private:
+  __device__ __forceinline__ static const uint4* Vector(const uint8_t* tile, int c) {
+    return reinterpret_cast<const uint4*>(tile + c * kInt8HalfTileBytes) + LaneIndex();
+  }
+  __device__ __forceinline__ static uint32_t Scales(const uint8_t* tile, int c) {
+    return reinterpret_cast<const uint32_t*>(tile + c * kInt8HalfTileBytes +
+                                             kInt8CodeBytes)[LaneIndex() / 4];
+  }
 };
 
 }  // namespace motet::cuda

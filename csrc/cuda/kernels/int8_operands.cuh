@@ -3,6 +3,7 @@
 
 #include "cuda/kernels/attention_chunk.cuh"
 #include "cuda/kernels/int8_page.cuh"
+#include "cuda/kernels/int8_to_f16.cuh"
 
 namespace motet::cuda {
 
@@ -12,17 +13,6 @@ inline constexpr int kBlocks = kDim / 16;  // of columns
 // Values become 1/64 of their integers and their scales 64 times themselves: those of small values
 // are then no subnormal numbers before the values are, and the largest, 65504 / 127, still fits.
 inline constexpr int kKeyUnits = 1, kValueUnits = 64;
-
-// A word of four bytes, times 1 / kUnits. As the lowest bits of the mantissa of 1024 / kUnits a
-// byte adds itself / kUnits; that power of two and 128 / kUnits are taken away.
-template <int kUnits>
-__device__ __forceinline__ void IntegersToF16(uint32_t bytes, uint32_t& b0, uint32_t& b1) {
-  static_assert(kUnits == kKeyUnits || kUnits == kValueUnits);
-  constexpr uint32_t kPower = kUnits == 1 ? 0x64646464u : 0x4C4C4C4Cu;
-  constexpr uint32_t kMinusZero = kUnits == 1 ? 0xE480E480u : 0xCC80CC80u;
-  b0 = AddF16(PickBytes(bytes, kPower, 0x4140), kMinusZero);
-  b1 = AddF16(PickBytes(bytes, kPower, 0x4342), kMinusZero);
-}
 
 // A lane's four words as operands, (x, y) and (z, w) of each vector.
 template <int kUnits>

@@ -95,10 +95,14 @@ int64_t MoeScratchBytes(int num_tokens, int experts_per_token, WeightFormat form
 
 void Moe(const MoeArgs& args, Stream stream) {
   if (args.num_tokens == 0) return;
-  if (args.down.format == WeightFormat::kMxfp4) {
-    MoeOf<Mxfp4Tile>(args, static_cast<cudaStream_t>(stream));
-  } else {
-    MoeOf<Bf16Tile>(args, static_cast<cudaStream_t>(stream));
+  const auto cuda_stream = static_cast<cudaStream_t>(stream);
+  switch (args.down.format) {
+    case WeightFormat::kMxfp4:
+      return MoeOf<Mxfp4Tile>(args, cuda_stream);
+    case WeightFormat::kBf16:
+      return MoeOf<DenseTile<Bf16Weights>>(args, cuda_stream);
+    case WeightFormat::kInt8:
+      return MoeOf<DenseTile<Int8Weights>>(args, cuda_stream);
   }
 }
 

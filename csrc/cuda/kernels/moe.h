@@ -13,13 +13,13 @@ namespace motet::cuda {
 struct MoeArgs {
   int num_tokens;                      // T, at most kMaxMoeTokens
   int num_experts, experts_per_token;  // SupportsExperts()
-  // Packed (mxfp4.cuh, or bf16 tiles), that of expert 0; the others follow it.
+  // Packed (pack.h), that of expert 0; the others follow it.
   WeightMatrix gate_up;          // [2 * intermediate, hidden]
   WeightMatrix down;             // [hidden, intermediate]
   const uint16_t* gate_up_bias;  // [experts, 2 * intermediate] bf16
   const uint16_t* down_bias;     // [experts, hidden] bf16
   float limit;
-  Rows normed;  // [T, hidden]: kF16 for kMxfp4, kSplit for kBf16
+  Rows normed;  // [T, hidden] in the weights' RowFormatOf()
   ExpertLists lists;
   const float* weights;  // [T, experts_per_token]
   void* scratch;         // MoeScratchBytes(), aligned to 16 bytes
@@ -29,10 +29,5 @@ void Moe(const MoeArgs& args, Stream stream);
 
 int64_t MoeScratchBytes(int num_tokens, int experts_per_token, WeightFormat format, int64_t hidden,
                         int64_t intermediate);
-
-// The format of rows that experts' weights are multiplied by.
-constexpr RowFormat RowFormatOf(WeightFormat format) {
-  return format == WeightFormat::kMxfp4 ? RowFormat::kF16 : RowFormat::kSplit;
-}
 
 }  // namespace motet::cuda

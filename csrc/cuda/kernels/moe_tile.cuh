@@ -1,7 +1,6 @@
 // What the kernels of moe.cu have in common: their argument, and tiles of weights times tokens.
 //
-// The order of sums is that of dense_tile.cuh, in all of them; of MXFP4 weights, a block of 32
-// columns is summed from zero before its scale is applied.
+// The order of sums is that of dense_tile.cuh, in all of them.
 #pragma once
 
 #include "cuda/kernels/dense_tile.cuh"
@@ -67,23 +66,18 @@ struct Mxfp4Tile {
   template <int kTokenTiles, class GetRows>
   __device__ __forceinline__ void MultiplyAdd(float (&acc)[kTokenTiles][4],
                                               const GetRows& rows) const {
+    auto& d = reinterpret_cast<float (&)[1][kTokenTiles][4]>(acc);
 #pragma unroll
     for (int block = 0; block < 2; ++block) {
-      uint32_t a0[4], a1[4];
-      DecodeMxfp4Word(block == 0 ? codes.x : codes.z, a0);
-      DecodeMxfp4Word(block == 0 ? codes.y : codes.w, a1);
-      const float scale = BitsToFloat(Mxfp4ScaleBits(scales, 2 * block));
-      const float scale_plus_8 = BitsToFloat(Mxfp4ScaleBits(scales, 2 * block + 1));
+      ScaledOperands weights[1];
+      DecodeMxfp4Word(block == 0 ? codes.x : codes.z, weights[0].a[0]);
+      DecodeMxfp4Word(block == 0 ? codes.y : codes.w, weights[0].a[1]);
+      weights[0].scale = BitsToFloat(Mxfp4ScaleBits(scales, 2 * block));
+      weights[0].scale_plus_8 = BitsToFloat(Mxfp4ScaleBits(scales, 2 * block + 1));
 #pragma unroll
       for (int n = 0; n < kTokenTiles; ++n) {
-        const uint4 b = rows(n, block, 0);
-        float sum[4] = {};
-        MmaF16(sum, a0, b.x, b.y);
-        MmaF16(sum, a1, b.z, b.w);
-        acc[n][0] = fmaf(sum[0], scale, acc[n][0]);
-        acc[n][1] = fmaf(sum[1], scale, acc[n][1]);
-        acc[n][2] = fmaf(sum[2], scale_plus_8, acc[n][2]);
-        acc[n][3] = fmaf(sum[3], scale_plus_8, acc[n][3]);
+        const uint4 x[1] = {rows(n, block, 0)};
+        MultiplyScaled(d, n, weights, x);
       }
     }
   }
@@ -94,42 +88,39 @@ struct Mxfp4Tile {
   }
 };
 
-struct Bf16Tile {
-  static constexpr int kBytes = kBf16TileBytes;
+// Of a format of dense_tile.cuh.
+template <class Weights>
+struct DenseTile {
+  static constexpr int kBytes = static_cast<int>(Weights::kTileBytes);
   static constexpr int kAtOnce = 1;
   static constexpr int kStages = 2;
-  static constexpr int kBlocks = 1;
-  static constexpr int kRowArrays = 2;  // RowFormat::kSplit
+  static constexpr int kRowArrays = Weights::kRowArrays;
+  static constexpr int kBlocks = kRowArrays == 1 ? 2 : 1;  // by shared memory
   static constexpr float kUnit = 1;
 
-  uint4 vectors[4];
+  Weights weights[2];
 
-  __device__ __forceinline__ static Bf16Tile Load(const uint8_t* tile) {
-    Bf16Tile result;
-    const auto* from = reinterpret_cast<const uint4*>(tile) + LaneIndex();
-#pragma unroll
-    for (int i = 0; i < 4; ++i) result.vectors[i] = LoadOnce(from + i * kWarpSize);
-    return result;
+  __device__ __forceinline__ static DenseTile Load(const uint8_t* tile) {
+    return {{Weights::Load(tile, 0), Weights::Load(tile, 1)}};
   }
-  __device__ __forceinline__ static Bf16Tile LoadShared(const char* shared) {
-    Bf16Tile result;
-    const auto* from = reinterpret_cast<const uint4*>(shared) + LaneIndex();
-#pragma unroll
-    for (int i = 0; i < 4; ++i) result.vectors[i] = from[i * kWarpSize];
-    return result;
+  __device__ __forceinline__ static DenseTile LoadShared(const char* shared) {
+    const auto* tile = reinterpret_cast<const uint8_t*>(shared);
+    return {{Weights::LoadShared(tile, 0), Weights::LoadShared(tile, 1)}};
   }
 
   template <int kTokenTiles, class GetRows>
   __device__ __forceinline__ void MultiplyAdd(float (&acc)[kTokenTiles][4],
                                               const GetRows& rows) const {
+    auto& d = reinterpret_cast<float (&)[1][kTokenTiles][4]>(acc);
 #pragma unroll
     for (int block = 0; block < 2; ++block) {
-      const uint4(&w)[2] = reinterpret_cast<const uint4(&)[2]>(vectors[2 * block]);
+      const typename Weights::Decoded decoded[1] = {weights[block].Decode()};
 #pragma unroll
       for (int n = 0; n < kTokenTiles; ++n) {
-        const uint4 high[1] = {rows(n, block, 0)}, low[1] = {rows(n, block, 1)};
-        const uint4 weights[1][2] = {{w[0], w[1]}};
-        MultiplySplit(reinterpret_cast<float (&)[1][kTokenTiles][4]>(acc), n, weights, high, low);
+        uint4 x[kRowArrays][1];
+#pragma unroll
+        for (int array = 0; array < kRowArrays; ++array) x[array][0] = rows(n, block, array);
+        Weights::Multiply(d, n, decoded, x);
       }
     }
   }

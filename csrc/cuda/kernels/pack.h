@@ -5,9 +5,11 @@
 // lane after lane, so that a warp reads one run of memory.
 //
 //   bf16    [4 vectors, 32 lanes, 16 bytes]: vector 2 c + h is the operand `a` of MmaBf16 for half
-//   h
-//           of the columns 32 c ... 32 c + 31
-//   mxfp4   [32 lanes, 16 bytes] of codes, then 32 bytes of scales
+//           h of the columns 32 c ... 32 c + 31
+//   mxfp4   [32 lanes, 16 bytes] of codes, then 32 bytes of scales (mxfp4.cuh)
+//   int8    two times (c) [32 lanes, 16 bytes], then [8 (g), 2] scales of rows g and g + 8: word
+//           2 h + i of lane 4 g + t has row g + 8 i's bytes of columns 8 t + 4 h ... + 3 of the 32,
+//           from which the operand's words i and 2 + i of half h are made (base/int8_weights.h)
 //
 // Of 32 columns, slot 2 t + b (+ 8 with j) of half h holds column 8 t + 4 h + 2 j + b: then a lane
 // finds what it multiplies for both halves in 8 neighbouring columns of plain Rows.
@@ -24,11 +26,20 @@ namespace motet::cuda {
 inline constexpr int kTileRows = 16;
 inline constexpr int64_t kBf16TileBytes = kTileRows * kStepColumns * 2;
 inline constexpr int64_t kMxfp4TileBytes = 32 * 16 + 32;
+inline constexpr int64_t kInt8CodeBytes = 32 * 16;  // of 32 columns, whose scales follow
+inline constexpr int64_t kInt8HalfTileBytes = kInt8CodeBytes + kTileRows * 2;
+inline constexpr int64_t kInt8TileBytes = 2 * kInt8HalfTileBytes;
+
+constexpr int64_t TileBytes(WeightFormat format) {
+  return format == WeightFormat::kMxfp4  ? kMxfp4TileBytes
+         : format == WeightFormat::kInt8 ? kInt8TileBytes
+                                         : kBf16TileBytes;
+}
 
 constexpr int64_t PackedBytes(WeightFormat format, int64_t rows, int64_t cols) {
   const int64_t tiles =
       (rows + kTileRows - 1) / kTileRows * ((cols + kStepColumns - 1) / kStepColumns);
-  return tiles * (format == WeightFormat::kMxfp4 ? kMxfp4TileBytes : kBf16TileBytes);
+  return tiles * TileBytes(format);
 }
 
 enum class RowOrder {
@@ -38,13 +49,14 @@ enum class RowOrder {
   kRope,
 };
 
-struct PackBf16Args {
-  const uint16_t* weight;  // [rows, cols], on the device
+struct PackArgs {
+  const uint16_t* weight;  // [rows, cols] bf16, on the device; finite
   int64_t rows, cols;
   RowOrder order;
-  int64_t head_dim;  // kRope only: a multiple of 16, of which `rows` is one
-  uint8_t* out;      // PackedBytes(kBf16, rows, cols), on the device, of 16 bytes' alignment
+  int64_t head_dim;     // kRope only: a multiple of 16, of which `rows` is one
+  WeightFormat format;  // kBf16 or kInt8
+  uint8_t* out;         // PackedBytes(format, rows, cols), on the device, of 16 bytes' alignment
 };
-void PackBf16(const PackBf16Args& args, Stream stream);
+void Pack(const PackArgs& args, Stream stream);
 
 }  // namespace motet::cuda
