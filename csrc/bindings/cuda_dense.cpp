@@ -10,65 +10,80 @@ namespace py = pybind11;
 namespace motet {
 namespace {
 
+using Bits = Array<uint16_t>;
+
+// Matrices of a format in one piece of memory.
 class PackedOnDevice {
  public:
-  PackedOnDevice(const Array<uint16_t>& weight, int64_t rope_head_dim, cuda::Stream stream)
-      : rows_(weight.shape(0)),
-        cols_(weight.shape(1)),
-        packed_(cuda::PackedBytes(WeightFormat::kBf16, rows_, cols_), stream) {
-    const OnDevice<uint16_t> device_weight(weight, stream);
-    const auto order = rope_head_dim ? cuda::RowOrder::kRope : cuda::RowOrder::kPlain;
-    cuda::PackBf16({device_weight.data(), rows_, cols_, order, rope_head_dim, packed_.data()},
-                   stream);
-    cuda::Synchronize(stream);
+  PackedOnDevice(const std::vector<Bits>& weights, const std::vector<int64_t>& rope_head_dims,
+                 WeightFormat format, cuda::Stream stream)
+      : packed_(TotalBytes(weights, format), stream) {
+    uint8_t* next = packed_.data();
+    for (size_t i = 0; i < weights.size(); ++i) {
+      const int64_t rows = weights[i].shape(0), cols = weights[i].shape(1);
+      const OnDevice<uint16_t> weight(weights[i], stream);
+      const auto order = rope_head_dims[i] ? cuda::RowOrder::kRope : cuda::RowOrder::kPlain;
+      cuda::Pack({weight.data(), rows, cols, order, rope_head_dims[i], format, next}, stream);
+      cuda::Synchronize(stream);
+      matrices_.push_back({format, next, nullptr, rows, cols});
+      next += cuda::PackedBytes(format, rows, cols);
+    }
   }
+  PackedOnDevice(const Bits& weight, WeightFormat format, cuda::Stream stream)
+      : PackedOnDevice({weight}, {0}, format, stream) {}
 
   Array<uint8_t> Host() const {
-    return packed_.Host({cuda::PackedBytes(WeightFormat::kBf16, rows_, cols_)});
+    const WeightMatrix& m = matrices_[0];
+    return packed_.Host({cuda::PackedBytes(m.format, m.rows, m.cols)});
   }
-  WeightMatrix Matrix() const {
-    return {WeightFormat::kBf16, packed_.data(), nullptr, rows_, cols_};
-  }
+  const WeightMatrix& Matrix(size_t i = 0) const { return matrices_[i]; }
 
  private:
-  int64_t rows_, cols_;
+  static int64_t TotalBytes(const std::vector<Bits>& weights, WeightFormat format) {
+    int64_t bytes = 0;
+    for (const Bits& w : weights) bytes += cuda::PackedBytes(format, w.shape(0), w.shape(1));
+    return bytes;
+  }
+
   OnDevice<uint8_t> packed_;
+  std::vector<WeightMatrix> matrices_;
 };
 
-// Rows of kSplit.
-class SplitOnDevice {
+// Rows as csrc/cuda/rows.h has them: [1 or 2, tokens, stride].
+class RowsOnDevice {
  public:
-  SplitOnDevice(const Array<uint16_t>& high, const Array<uint16_t>& low, int64_t size,
-                cuda::Stream stream)
-      : n_(high.shape(0)), stride_(high.shape(1)), high_(high, stream), low_(low, stream) {
-    Expect(stride_ == cuda::PaddedColumns(size) && low.size() == high.size(),
-           "high and low [tokens, columns padded to a step]");
+  RowsOnDevice(const Bits& rows, int64_t size, WeightFormat format, cuda::Stream stream)
+      : format_(cuda::RowFormatOf(format)), size_(size), rows_(rows, stream) {
+    Expect(rows.ndim() == 3 && rows.shape(0) == (format_ == cuda::RowFormat::kSplit ? 2 : 1) &&
+               rows.shape(2) == cuda::PaddedColumns(size),
+           "rows [1 or 2 by the weights' format, tokens, columns padded to a step]");
+    n_ = static_cast<int>(rows.shape(1));
   }
 
-  int n() const { return static_cast<int>(n_); }
-  cuda::Rows Rows() const { return {cuda::RowFormat::kSplit, high_.data(), low_.data(), stride_}; }
+  int n() const { return n_; }
+  cuda::Rows Rows() const { return cuda::RowsIn(rows_.data(), format_, n_, size_); }
 
  private:
-  int64_t n_, stride_;
-  OnDevice<uint16_t> high_, low_;
+  cuda::RowFormat format_;
+  int64_t size_;
+  int n_;
+  OnDevice<uint16_t> rows_;
 };
 
-Array<uint8_t> PackBf16(const Array<uint16_t>& weight, int64_t rope_head_dim) {
+Array<uint8_t> Pack(const Bits& weight, WeightFormat format, int64_t rope_head_dim) {
   const cuda::OwnedStream stream;
-  return PackedOnDevice(weight, rope_head_dim, stream).Host();
+  return PackedOnDevice({weight}, {rope_head_dim}, format, stream).Host();
 }
 
-py::tuple Qkv(const Array<uint16_t>& high, const Array<uint16_t>& low,
-              const std::vector<Array<uint16_t>>& weights,
-              const std::vector<Array<uint16_t>>& biases, int64_t head_dim, const Array<float>& cos,
-              const Array<float>& sin, const Array<int32_t>& positions, const Array<int32_t>& slots,
-              const Array<int32_t>& page_table, int64_t pages, bool append,
+py::tuple Qkv(const Bits& rows, const std::vector<Bits>& weights, const std::vector<Bits>& biases,
+              int64_t head_dim, const Array<float>& cos, const Array<float>& sin,
+              const Array<int32_t>& positions, const Array<int32_t>& slots,
+              const Array<int32_t>& page_table, int64_t pages, WeightFormat format, bool append,
               cuda::DenseShape shape) {
   Expect(weights.size() == 3 && biases.size() == 3, "q, k and v");
   const cuda::OwnedStream stream;
-  const SplitOnDevice in(high, low, weights[0].shape(1), stream);
-  const PackedOnDevice q(weights[0], head_dim, stream), k(weights[1], head_dim, stream),
-      v(weights[2], 0, stream);
+  const RowsOnDevice in(rows, weights[0].shape(1), format, stream);
+  const PackedOnDevice packed(weights, {head_dim, head_dim, 0}, format, stream);
   const OnDevice<uint16_t> q_bias(biases[0], stream), k_bias(biases[1], stream),
       v_bias(biases[2], stream);
   const OnDevice<float> device_cos(cos, stream), device_sin(sin, stream);
@@ -84,9 +99,9 @@ py::tuple Qkv(const Array<uint16_t>& high, const Array<uint16_t>& low,
              heads,
              kv_heads,
              head_dim,
-             q.Matrix(),
-             k.Matrix(),
-             v.Matrix(),
+             packed.Matrix(0),
+             packed.Matrix(1),
+             packed.Matrix(2),
              q_bias.data(),
              k_bias.data(),
              v_bias.data(),
@@ -107,12 +122,11 @@ py::tuple Qkv(const Array<uint16_t>& high, const Array<uint16_t>& low,
                         kv.Host({in.n(), 2, kv_heads, head_dim}));
 }
 
-Array<float> OutProj(const Array<float>& x, const Array<uint16_t>& high, const Array<uint16_t>& low,
-                     const Array<uint16_t>& weight, const Array<uint16_t>& bias,
-                     cuda::DenseShape shape) {
+Array<float> OutProj(const Array<float>& x, const Bits& rows, const Bits& weight, const Bits& bias,
+                     WeightFormat format, cuda::DenseShape shape) {
   const cuda::OwnedStream stream;
-  const SplitOnDevice in(high, low, weight.shape(1), stream);
-  const PackedOnDevice packed(weight, 0, stream);
+  const RowsOnDevice in(rows, weight.shape(1), format, stream);
+  const PackedOnDevice packed(weight, format, stream);
   const OnDevice<uint16_t> device_bias(bias, stream);
   const OnDevice<float> out(x, stream);
   cuda::OutProj({in.n(), in.Rows(), packed.Matrix(), device_bias.data(), out.data(), shape},
@@ -120,11 +134,11 @@ Array<float> OutProj(const Array<float>& x, const Array<uint16_t>& high, const A
   return out.Host({in.n(), weight.shape(0)});
 }
 
-Array<float> LmHead(const Array<uint16_t>& high, const Array<uint16_t>& low,
-                    const Array<uint16_t>& weight, cuda::DenseShape shape) {
+Array<float> LmHead(const Bits& rows, const Bits& weight, WeightFormat format,
+                    cuda::DenseShape shape) {
   const cuda::OwnedStream stream;
-  const SplitOnDevice in(high, low, weight.shape(1), stream);
-  const PackedOnDevice packed(weight, 0, stream);
+  const RowsOnDevice in(rows, weight.shape(1), format, stream);
+  const PackedOnDevice packed(weight, format, stream);
   const OnDevice<float> out(in.n() * weight.shape(0), stream);
   cuda::LmHead({in.n(), in.Rows(), packed.Matrix(), out.data(), shape}, stream);
   return out.Host({in.n(), weight.shape(0)});
@@ -141,15 +155,15 @@ void BindCudaDense(py::module_& m) {
       .value("ROWS_64_TOKENS_32", DenseShape::k64x32)
       .value("ROWS_128_TOKENS_64", DenseShape::k128x64)
       .value("ROWS_256_TOKENS_64", DenseShape::k256x64);
-  m.def("pack_bf16", &PackBf16, "weight"_a, "rope_head_dim"_a = 0,
+  m.def("pack", &Pack, "weight"_a, "format"_a, "rope_head_dim"_a = 0,
         "The bytes of csrc/cuda/kernels/pack.h; in the order for RoPE if a head size is given.");
-  m.def("dense_qkv", &Qkv, "high"_a, "low"_a, "weights"_a, "biases"_a, "head_dim"_a, "cos"_a,
-        "sin"_a, "positions"_a, "slots"_a, "page_table"_a, "pages"_a, "append"_a = true,
+  m.def("dense_qkv", &Qkv, "rows"_a, "weights"_a, "biases"_a, "head_dim"_a, "cos"_a, "sin"_a,
+        "positions"_a, "slots"_a, "page_table"_a, "pages"_a, "format"_a, "append"_a = true,
         "shape"_a = DenseShape::kAuto,
         "q, keys and values, bit patterns of half precision; what is left to be appended, floats.");
-  m.def("dense_out_proj", &OutProj, "x"_a, "high"_a, "low"_a, "weight"_a, "bias"_a,
+  m.def("dense_out_proj", &OutProj, "x"_a, "rows"_a, "weight"_a, "bias"_a, "format"_a,
         "shape"_a = DenseShape::kAuto);
-  m.def("dense_lm_head", &LmHead, "high"_a, "low"_a, "weight"_a, "shape"_a = DenseShape::kAuto);
+  m.def("dense_lm_head", &LmHead, "rows"_a, "weight"_a, "format"_a, "shape"_a = DenseShape::kAuto);
 }
 
 }  // namespace motet

@@ -12,7 +12,7 @@ Array<float> Moe(const Array<float>& x, const Array<uint16_t>& normed,
                  const Array<int32_t>& experts, const Array<float>& weights,
                  const Array<int32_t>& slots, const Array<uint8_t>& gate_up,
                  const Array<uint16_t>& gate_up_bias, const Array<uint8_t>& down,
-                 const Array<uint16_t>& down_bias, float limit) {
+                 const Array<uint16_t>& down_bias, float limit, WeightFormat format) {
   Expect(x.ndim() == 2 && normed.ndim() == 3 && normed.shape(0) <= 2 && experts.ndim() == 2 &&
              weights.size() == experts.size() && gate_up_bias.ndim() == 2 && down_bias.ndim() == 2,
          "x [T, hidden], normed [1 or 2, T, stride], experts [T, k], weights [T, k], biases "
@@ -20,8 +20,8 @@ Array<float> Moe(const Array<float>& x, const Array<uint16_t>& normed,
   const int tokens = static_cast<int>(x.shape(0)), k = static_cast<int>(experts.shape(1));
   const int num_experts = static_cast<int>(down_bias.shape(0));
   const int64_t hidden = x.shape(1), intermediate = gate_up_bias.shape(1) / 2;
-  Expect(normed.shape(2) == cuda::PaddedColumns(hidden), "padded rows");
-  const WeightFormat format = normed.shape(0) == 2 ? WeightFormat::kBf16 : WeightFormat::kMxfp4;
+  Expect(normed.size() * 2 == cuda::RowsBytes(cuda::RowFormatOf(format), tokens, hidden),
+         "padded rows of the weights' format");
 
   const cuda::OwnedStream stream;
   const OnDevice<float> device_x(x, stream), device_weights(weights, stream);
@@ -57,7 +57,7 @@ Array<float> Moe(const Array<float>& x, const Array<uint16_t>& normed,
 void BindCudaMoe(py::module_& m) {
   using namespace py::literals;
   m.def("moe", &Moe, "x"_a, "normed"_a, "experts"_a, "weights"_a, "slots"_a, "gate_up"_a,
-        "gate_up_bias"_a, "down"_a, "down_bias"_a, "limit"_a);
+        "gate_up_bias"_a, "down"_a, "down_bias"_a, "limit"_a, "format"_a);
 }
 
 }  // namespace motet

@@ -2,6 +2,7 @@
 // is built.
 #include "bindings/cuda_ops.h"
 
+#include "base/matrix.h"
 #include "bindings/bindings.h"
 
 namespace motet {
@@ -13,6 +14,10 @@ void BindCudaOps(pybind11::module_& m) {
 #else
   ops.attr("emulated") = false;
 #endif
+  pybind11::enum_<WeightFormat>(ops, "WeightFormat")
+      .value("BF16", WeightFormat::kBf16)
+      .value("MXFP4", WeightFormat::kMxfp4)
+      .value("INT8", WeightFormat::kInt8);
   BindCudaAttention(ops);
   BindCudaDense(ops);
   BindCudaEmbed(ops);

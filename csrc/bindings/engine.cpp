@@ -287,13 +287,14 @@ void BindEngine(py::module_& m) {
       "Bytes of the smallest cache in which one request can fill `max_context`.");
   m.def(
       "cuda_memory",
-      [](const ModelConfig& config, int device, int64_t max_context, int64_t max_batch) {
-        const CudaMemoryPlan plan =
-            Engine::DeviceMemory(config, Options(device, "exact", max_context, max_batch, "auto"));
+      [](const ModelConfig& config, const std::string& precision, int device, int64_t max_context,
+         int64_t max_batch) {
+        const CudaMemoryPlan plan = Engine::DeviceMemory(
+            config, Options(device, precision, max_context, max_batch, "auto"));
         return py::dict("weights"_a = plan.weights, "workspace"_a = plan.workspace,
                         "free"_a = plan.free, "total"_a = plan.total);
       },
-      "config"_a, "device"_a, "max_context"_a, "max_batch"_a,
+      "config"_a, "precision"_a, "device"_a, "max_context"_a, "max_batch"_a,
       "Bytes that a model's weights and workspace take of a GPU, and what it has.");
   py::class_<PyEngine>(m, "Engine")
       .def(py::init(&MakeEngine), "config"_a, "tensors"_a, py::kw_only(), "device"_a = kCpu,

@@ -38,9 +38,11 @@ const uint16_t* Bf16(const WeightMatrix& w) { return reinterpret_cast<const uint
 
 }  // namespace
 
-Backend::Backend(const ModelConfig& config, KvDtype cache_type, const StepLimits& limits,
-                 int device, Stream stream, std::function<void(double)> progress)
+Backend::Backend(const ModelConfig& config, Precision precision, KvDtype cache_type,
+                 const StepLimits& limits, int device, Stream stream,
+                 std::function<void(double)> progress)
     : config_(Checked(config)),
+      precision_(precision),
       cache_type_(cache_type),
       device_(device),
       stream_(stream),
@@ -62,11 +64,15 @@ int64_t Backend::WorkspaceBytes(const ModelConfig& config, const StepLimits& lim
 }
 
 void Backend::Prepare(Weights& weights) {
-  weights_ = WeightStore(config_, weights, device_, progress_);
+  weights_ = WeightStore(config_, precision_, weights, device_, progress_);
 }
 
-Rows Backend::Normed(RowFormat format, int64_t n) const {
-  return RowsIn(ws_.normed, format, n, config_.hidden_size);
+Rows Backend::Normed(const WeightMatrix& weight, int64_t n) const {
+  return RowsIn(ws_.normed, RowFormatOf(weight.format), n, config_.hidden_size);
+}
+
+Rows Backend::AttentionOut(const LayerWeights& layer, int64_t n) const {
+  return RowsIn(ws_.attention, RowFormatOf(layer.o_proj.format), n, config_.QuerySize());
 }
 
 void Backend::CopyPages(const motet::CopyPagesArgs& args) {
@@ -98,7 +104,7 @@ void Backend::Rotary(const motet::RotaryArgs& args) {
 void Backend::Qkv(const motet::QkvArgs& args) {
   const LayerWeights& w = *args.layer;
   const int tokens = args.tokens.num_tokens;
-  const Rows normed = Normed(RowFormat::kSplit, tokens);
+  const Rows normed = Normed(w.q_proj, tokens);
   RmsNorm({tokens, nullptr, ws_.x, w.input_norm, config_.hidden_size,
            static_cast<float>(config_.rms_norm_eps), normed},
           stream_);
@@ -130,17 +136,16 @@ void Backend::Qkv(const motet::QkvArgs& args) {
 }
 
 void Backend::Attention(const motet::AttentionOpArgs& args) {
-  const AttentionArgs attention{
-      args.tokens.positions,
-      args.tokens.slots,
-      args.cache,
-      cache_type_,
-      ws_.q,
-      args.layer->sinks,
-      static_cast<int>(config_.num_heads),
-      static_cast<int>(config_.num_kv_heads),
-      static_cast<int>(config_.head_dim),
-      RowsIn(ws_.attention, RowFormat::kSplit, args.tokens.num_tokens, config_.QuerySize())};
+  const AttentionArgs attention{args.tokens.positions,
+                                args.tokens.slots,
+                                args.cache,
+                                cache_type_,
+                                ws_.q,
+                                args.layer->sinks,
+                                static_cast<int>(config_.num_heads),
+                                static_cast<int>(config_.num_kv_heads),
+                                static_cast<int>(config_.head_dim),
+                                AttentionOut(*args.layer, args.tokens.num_tokens)};
   if (extras_.num_runs > 0) AttendRuns(attention, extras_.num_runs, extras_.runs, stream_);
   AttendTokensArgs few = extras_.few;
   few.num_chunks = NumChunks(extras_.context, args.cache.window);
@@ -151,9 +156,9 @@ void Backend::Attention(const motet::AttentionOpArgs& args) {
 
 void Backend::OutProj(const motet::OutProjArgs& args) {
   const int tokens = args.tokens.num_tokens;
-  cuda::OutProj({tokens, RowsIn(ws_.attention, RowFormat::kSplit, tokens, config_.QuerySize()),
-                 args.layer->o_proj, args.layer->o_bias, ws_.x},
-                stream_);
+  cuda::OutProj(
+      {tokens, AttentionOut(*args.layer, tokens), args.layer->o_proj, args.layer->o_bias, ws_.x},
+      stream_);
 }
 
 void Backend::Route(const motet::RouteArgs& args) {
@@ -162,8 +167,8 @@ void Backend::Route(const motet::RouteArgs& args) {
   cuda::Route({tokens, args.tokens.slots, ws_.x, w.post_attention_norm,
                static_cast<float>(config_.rms_norm_eps), Bf16(w.router), w.router_bias,
                static_cast<int>(config_.hidden_size), static_cast<int>(config_.num_experts), k,
-               ws_.router_logits, Normed(RowFormatOf(w.gate_up.first.format), tokens), ws_.experts,
-               ws_.expert_weights, ExpertListsIn(ws_.expert_lists, tokens, config_.num_experts, k)},
+               ws_.router_logits, Normed(w.gate_up.first, tokens), ws_.experts, ws_.expert_weights,
+               ExpertListsIn(ws_.expert_lists, tokens, config_.num_experts, k)},
               stream_);
 }
 
@@ -172,14 +177,14 @@ void Backend::Moe(const motet::MoeArgs& args) {
   const int tokens = args.tokens.num_tokens, k = static_cast<int>(config_.experts_per_token);
   cuda::Moe({tokens, static_cast<int>(config_.num_experts), k, w.gate_up.first, w.down.first,
              w.gate_up_bias, w.down_bias, static_cast<float>(config_.swiglu_limit),
-             Normed(RowFormatOf(w.gate_up.first.format), tokens),
+             Normed(w.gate_up.first, tokens),
              ExpertListsIn(ws_.expert_lists, tokens, config_.num_experts, k), ws_.expert_weights,
              ws_.moe_scratch, ws_.x},
             stream_);
 }
 
 void Backend::LmHead(const motet::LmHeadArgs& args) {
-  const Rows normed = Normed(RowFormat::kSplit, args.num_rows);
+  const Rows normed = Normed(args.weight, args.num_rows);
   RmsNorm({args.num_rows, args.rows, ws_.x, args.norm, config_.hidden_size,
            static_cast<float>(config_.rms_norm_eps), normed},
           stream_);

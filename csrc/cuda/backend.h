@@ -24,9 +24,10 @@ struct StepExtras {
 class Backend {
  public:
   // Works on the device in use. Throws InvalidRequestError for a model whose shape no kernel has.
-  // `cache_type` is kF16 or kInt8.
-  Backend(const ModelConfig& config, KvDtype cache_type, const StepLimits& limits, int device,
-          Stream stream, std::function<void(double)> progress);
+  // `precision` is kExact or kInt8, `cache_type` kF16 or kInt8.
+  Backend(const ModelConfig& config, Precision precision, KvDtype cache_type,
+          const StepLimits& limits, int device, Stream stream,
+          std::function<void(double)> progress);
 
   // Copies the weights to the device; they refer to its memory from then on.
   void Prepare(Weights& weights);
@@ -49,9 +50,12 @@ class Backend {
   static int64_t WorkspaceBytes(const ModelConfig& config, const StepLimits& limits);
 
  private:
-  Rows Normed(RowFormat format, int64_t n) const;
+  // Rows that `weight` is multiplied by.
+  Rows Normed(const WeightMatrix& weight, int64_t n) const;
+  Rows AttentionOut(const LayerWeights& layer, int64_t n) const;
 
   ModelConfig config_;
+  Precision precision_;
   KvDtype cache_type_;
   int device_;
   Stream stream_;

@@ -11,36 +11,41 @@ constexpr int64_t kAlignment = 256;
 // Visits each weight in the order of its use.
 class Placer {
  public:
-  Placer(WeightLayout& layout, Weights& weights, uint8_t* base) : layout_(layout), base_(base) {
+  Placer(WeightLayout& layout, Precision precision, Weights& weights, uint8_t* base)
+      : layout_(layout), precision_(precision), base_(base) {
     for (const auto& dense : weights.DenseMatrices()) names_[dense.matrix] = dense.name;
   }
 
   void Vector(Bf16Vector& vector, int64_t size, float mean = 0) {
     const auto* data = reinterpret_cast<const uint8_t*>(vector);
-    vector = reinterpret_cast<Bf16Vector>(Place(
-        {PlacedWeight::Kind::kPlain, data, nullptr, 1, 1, size, RowOrder::kPlain, mean, 0, {}}));
+    vector = reinterpret_cast<Bf16Vector>(Place(PlainRows(data, 1, size, mean)));
   }
   // Rows that are read one at a time, or multiplied without tensor cores.
-  void Plain(WeightMatrix& m) {
-    m.data = Place({PlacedWeight::Kind::kPlain,
-                    m.data,
-                    nullptr,
-                    1,
-                    m.rows,
-                    m.cols,
-                    RowOrder::kPlain,
-                    0,
-                    0,
-                    {}});
-  }
+  void Plain(WeightMatrix& m) { m.data = Place(PlainRows(m.data, m.rows, m.cols, 0)); }
   void Matrix(WeightMatrix& m, RowOrder order = RowOrder::kPlain, int64_t count = 1) {
-    const bool mxfp4 = m.format == WeightFormat::kMxfp4;
-    m.data = Place({mxfp4 ? PlacedWeight::Kind::kMxfp4Tiles : PlacedWeight::Kind::kBf16Tiles,
-                    m.data, m.scales, count, m.rows, m.cols, order, 0, 0, names_[&m]});
+    if (m.format == WeightFormat::kBf16 && precision_ == Precision::kInt8) {
+      m.format = WeightFormat::kInt8;
+    }
+    m.data = Place({PlacedWeight::Kind::kTiles, m.format, m.data, m.scales, count, m.rows, m.cols,
+                    order, 0, 0, names_[&m]});
     m.scales = nullptr;
   }
 
  private:
+  static PlacedWeight PlainRows(const uint8_t* data, int64_t rows, int64_t cols, float mean) {
+    return {PlacedWeight::Kind::kPlain,
+            WeightFormat::kBf16,
+            data,
+            nullptr,
+            1,
+            rows,
+            cols,
+            RowOrder::kPlain,
+            mean,
+            0,
+            {}};
+  }
+
   const uint8_t* Place(PlacedWeight weight) {
     weight.offset = layout_.bytes;
     layout_.bytes += (weight.Bytes() + kAlignment - 1) / kAlignment * kAlignment;
@@ -50,6 +55,7 @@ class Placer {
   }
 
   WeightLayout& layout_;
+  Precision precision_;
   uint8_t* base_;
   std::map<const WeightMatrix*, std::string> names_;
 };
@@ -58,17 +64,16 @@ class Placer {
 
 int64_t PlacedWeight::Bytes() const {
   if (kind == Kind::kPlain) return count * rows * cols * 2;
-  const auto format = kind == Kind::kMxfp4Tiles ? WeightFormat::kMxfp4 : WeightFormat::kBf16;
   return count * PackedBytes(format, rows, cols);
 }
 
 int64_t PlacedWeight::SourceRowBytes() const {
-  return kind == Kind::kMxfp4Tiles ? cols / 2 + cols / 32 : cols * 2;
+  return format == WeightFormat::kMxfp4 ? cols / 2 + cols / 32 : cols * 2;
 }
 
-WeightLayout LayOut(const ModelConfig& c, Weights& w, uint8_t* base) {
+WeightLayout LayOut(const ModelConfig& c, Precision precision, Weights& w, uint8_t* base) {
   WeightLayout layout;
-  Placer place(layout, w, base);
+  Placer place(layout, precision, w, base);
   constexpr float kOne = 1;
   place.Plain(w.embedding);
   for (LayerWeights& layer : w.layers) {

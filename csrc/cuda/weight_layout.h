@@ -12,11 +12,12 @@ namespace motet::cuda {
 
 // A weight on its way to the device: where it is now, and where it goes.
 struct PlacedWeight {
-  enum class Kind { kPlain, kBf16Tiles, kMxfp4Tiles };
+  enum class Kind { kPlain, kTiles };
 
-  Kind kind;
-  const uint8_t* data;    // kPlain: bf16 as they are; null where nobody has values
-  const uint8_t* scales;  // kMxfp4Tiles only
+  Kind kind;              // kPlain: bf16 as they are
+  WeightFormat format;    // of tiles
+  const uint8_t* data;    // null where nobody has values
+  const uint8_t* scales;  // kMxfp4 only
   int64_t count;          // matrices, one after the other: experts
   int64_t rows, cols;     // of each
   RowOrder order;
@@ -33,7 +34,9 @@ struct WeightLayout {
   int64_t bytes = 0;
 };
 
-// Lays out `weights`; with `base` they refer to their places from there afterwards.
-WeightLayout LayOut(const ModelConfig& config, Weights& weights, uint8_t* base);
+// Lays out `weights`, whose matrices have the formats of their tiles afterwards: int8 mode's are
+// those of Weights::DenseMatrices(). With `base` they refer to their places from there.
+WeightLayout LayOut(const ModelConfig& config, Precision precision, Weights& weights,
+                    uint8_t* base);
 
 }  // namespace motet::cuda

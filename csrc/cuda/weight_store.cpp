@@ -69,14 +69,9 @@ class Loader {
   void Load(const Piece& piece) {
     const PlacedWeight& w = *piece.weight;
     if (!w.data) return MakeUp(piece);
-    switch (w.kind) {
-      case PlacedWeight::Kind::kPlain:
-        return LoadPlain(piece);
-      case PlacedWeight::Kind::kBf16Tiles:
-        return LoadBf16(piece);
-      case PlacedWeight::Kind::kMxfp4Tiles:
-        return LoadMxfp4(piece);
-    }
+    if (w.kind == PlacedWeight::Kind::kPlain) return LoadPlain(piece);
+    if (w.format == WeightFormat::kMxfp4) return LoadMxfp4(piece);
+    LoadDense(piece);
   }
 
  private:
@@ -101,7 +96,7 @@ class Loader {
     Synchronize(stream_);
   }
 
-  void LoadBf16(const Piece& piece) {
+  void LoadDense(const Piece& piece) {
     const PlacedWeight& w = *piece.weight;
     const int64_t bytes = SourceBytes(piece);
     std::memcpy(pinned_.as<char>(), w.data + First(piece) * w.SourceRowBytes(),
@@ -109,9 +104,9 @@ class Loader {
     RequireFinite(piece);
     CopyToDevice(staging_.as<char>(), pinned_.as<char>(), bytes, stream_);
     for (int64_t i = 0; i < piece.count; ++i) {
-      PackBf16({staging_.as<uint16_t>(i * piece.rows * w.SourceRowBytes()), piece.rows, w.cols,
-                w.order, head_dim_, Target(piece) + i * (w.Bytes() / w.count)},
-               stream_);
+      Pack({staging_.as<uint16_t>(i * piece.rows * w.SourceRowBytes()), piece.rows, w.cols, w.order,
+            head_dim_, w.format, Target(piece) + i * (w.Bytes() / w.count)},
+           stream_);
     }
     Synchronize(stream_);
   }
@@ -146,7 +141,6 @@ class Loader {
 
   void MakeUp(const Piece& piece) {
     const PlacedWeight& w = *piece.weight;
-    const bool mxfp4 = w.kind == PlacedWeight::Kind::kMxfp4Tiles;
     const int64_t matrix = w.Bytes() / w.count;
     const int64_t bytes = piece.rows == w.rows ? piece.count * matrix
                           : w.kind == PlacedWeight::Kind::kPlain
@@ -155,10 +149,10 @@ class Loader {
                                     (matrix / ((w.rows + kTileRows - 1) / kTileRows));
     uint8_t* target = Target(piece);
     const auto seed = static_cast<uint64_t>(target - base_);
-    if (mxfp4) {
-      DummyMxfp4(target, bytes / kMxfp4TileBytes, seed, stream_);
-    } else {
+    if (w.format == WeightFormat::kBf16) {
       DummyBf16(reinterpret_cast<uint16_t*>(target), bytes / 2, w.mean, seed, stream_);
+    } else {
+      DummyBlocks(target, bytes, w.format, seed, stream_);
     }
     Synchronize(stream_);
   }
@@ -172,15 +166,15 @@ class Loader {
 
 }  // namespace
 
-int64_t WeightStore::Bytes(const ModelConfig& config) {
+int64_t WeightStore::Bytes(const ModelConfig& config, Precision precision) {
   Weights shapes(config, ShapesOnly(config), {});
-  return LayOut(config, shapes, nullptr).bytes;
+  return LayOut(config, precision, shapes, nullptr).bytes;
 }
 
-WeightStore::WeightStore(const ModelConfig& config, Weights& weights, int device,
-                         const std::function<void(double)>& progress)
-    : memory_(Bytes(config), "weights") {
-  const WeightLayout layout = LayOut(config, weights, memory_.as<uint8_t>());
+WeightStore::WeightStore(const ModelConfig& config, Precision precision, Weights& weights,
+                         int device, const std::function<void(double)>& progress)
+    : memory_(Bytes(config, precision), "weights") {
+  const WeightLayout layout = LayOut(config, precision, weights, memory_.as<uint8_t>());
   std::vector<Piece> pieces;
   for (const PlacedWeight& w : layout.weights) Cut(w, config.head_dim, pieces);
   int64_t largest = 0;

@@ -24,12 +24,9 @@ cuda::StepLimits Limits(const DeviceOptions& options) {
 }
 
 void RequireOptions(const DeviceOptions& options) {
-  const auto refuse = [](const char* param, const char* expected, const char* found) {
-    throw InvalidRequestError(param, std::string(param) + ": expected " + expected +
-                                         " with device='cuda', found '" + found + "'");
-  };
-  if (options.precision == Precision::kInt8) refuse("precision", "'exact'", "int8");
-  if (options.precision == Precision::kF32) refuse("precision", "'exact'", "f32");
+  if (options.precision != Precision::kF32) return;
+  throw InvalidRequestError(
+      "precision", "precision: expected 'exact' or 'int8' with device='cuda', found 'f32'");
 }
 
 // A size that several steps share: at most a quarter larger, at least 1.
@@ -53,8 +50,8 @@ class CudaDevice final : public Device {
         config_(config),
         options_(options),
         weights_(std::move(weights)),
-        backend_(config, ResolveKvDtype(options.kv_dtype, options.precision), Limits(options),
-                 options.device, stream_, progress),
+        backend_(config, options.precision, ResolveKvDtype(options.kv_dtype, options.precision),
+                 Limits(options), options.device, stream_, progress),
         cache_memory_((backend_.Prepare(weights_), cache.bytes()), "the KV cache"),
         cache_(config, cache, cache_memory_.as<char>()),
         step_(config, Limits(options)),
@@ -209,8 +206,8 @@ CudaMemoryPlan PlanCudaMemory(const ModelConfig& config, const DeviceOptions& op
   cuda::RequireDevice(options.device);
   cuda::UseDevice(options.device);
   const cuda::MemoryInfo memory = cuda::DeviceMemoryInfo();
-  return {cuda::WeightStore::Bytes(config), cuda::Backend::WorkspaceBytes(config, Limits(options)),
-          memory.free, memory.total};
+  return {cuda::WeightStore::Bytes(config, options.precision),
+          cuda::Backend::WorkspaceBytes(config, Limits(options)), memory.free, memory.total};
 }
 
 }  // namespace motet

@@ -31,7 +31,7 @@ def choose(options: Options, config: ModelConfig, core: _core.ModelConfig) -> in
     """The device that the options name; for "auto" the first GPU if the model fits there."""
     if options.device != "auto":
         return device_index(options.device)
-    if options.precision != "exact" or not _core.cuda_devices():
+    if options.precision == "f32" or not _core.cuda_devices():
         return CPU
     try:
         cache_budget(options, config, core, 0)
@@ -48,7 +48,7 @@ def cache_budget(
     Raises OutOfMemoryError where they leave too little for one request.
     """
     longest = options.max_context or config.max_position_embeddings
-    plan = _core.cuda_memory(core, device, longest, options.max_batch)
+    plan = _core.cuda_memory(core, options.precision, device, longest, options.max_batch)
     allowed = _allowed(options.gpu_memory, plan["total"])
     usable = min(allowed, plan["free"] - _SPARE_BYTES)
     needed = plan["weights"] + plan["workspace"]

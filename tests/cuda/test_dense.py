@@ -1,5 +1,5 @@
-"""The bf16 products outside of experts: packed weights, q, k and v with RoPE and the cache, the
-output's projection, logits."""
+"""The products outside of experts: q, k and v with RoPE and the cache, the output's projection,
+logits; of bf16 weights, and of int8 ones as they are once packed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy.typing as npt
 import pytest
 
 from motet import _core
+from tests.cuda.dense_formats import FORMATS, core_format, row_values, rows_for, weight_values
 from tests.cuda.numbers import Bits, Floats, bf16, from_bf16, from_f16, relative_error
 
-STEP_COLUMNS, TILE_ROWS, PAGE_TOKENS = 64, 16, 32
+PAGE_TOKENS = 32
 TOKENS = (1, 2, 7, 8, 9, 17, 33, 70)
 F16_ULP = 2.0**-11
 
@@ -26,70 +27,42 @@ def shapes(num_tokens: int) -> list[Any]:
     return [shape.ROWS_16_TOKENS_8, *many] if num_tokens <= 8 else many
 
 
-def split(x: npt.NDArray[np.float32]) -> tuple[Bits, Bits]:
-    """Rows of kSplit, see csrc/cuda/rows.h."""
-    padded = np.pad(x, ((0, 0), (0, -x.shape[1] % STEP_COLUMNS)))
-    high = bf16(padded)
-    return high, bf16(padded - from_bf16(high))
-
-
-def rope_order(rows: int, head_dim: int) -> list[int]:
-    """The rows of a matrix as csrc/cuda/kernels/pack.h puts them into tiles."""
-    return [
-        head + i
-        for head in range(0, rows, head_dim)
-        for first in range(0, head_dim // 2, 8)
-        for half in (0, head_dim // 2)
-        for i in range(half + first, half + first + 8)
-    ]
-
-
-def unpack(packed: npt.NDArray[np.uint8], rows: int, cols: int) -> Bits:
-    """Tiles of csrc/cuda/kernels/pack.h as a matrix, padding included."""
-    tiles, steps = -(-rows // TILE_ROWS), -(-cols // STEP_COLUMNS)
-    # row = 8 r + g and column = 32 c + 8 t + 4 h + 2 j + b, of the tile
-    tile, step, c, h, g, t, j, r, b = range(9)
-    values = packed.view(np.uint16).reshape(tiles, steps, 2, 2, 8, 4, 2, 2, 2)
-    matrix = values.transpose(tile, r, g, step, c, t, h, j, b)
-    return matrix.reshape(tiles * TILE_ROWS, steps * STEP_COLUMNS)
-
-
-@pytest.mark.parametrize(("rows", "cols"), [(16, 64), (1, 1), (17, 65), (40, 200)])
-def test_pack(rows: int, cols: int) -> None:
-    weight = (np.arange(rows * cols, dtype=np.uint16) + 1).reshape(rows, cols)
-    found = unpack(_core.cuda_ops.pack_bf16(weight), rows, cols)
-    assert (found[:rows, :cols] == weight).all()
-    assert not found[rows:].any()
-    assert not found[:, cols:].any()
-
-
-@pytest.mark.parametrize("head_dim", [16, 48, 64, 128])
-def test_pack_for_rope(head_dim: int) -> None:
-    rows, cols = 3 * head_dim, 70
-    weight = (np.arange(rows * cols, dtype=np.uint16) + 1).reshape(rows, cols)
-    found = unpack(_core.cuda_ops.pack_bf16(weight, head_dim), rows, cols)
-    order = rope_order(rows, head_dim)
-    assert sorted(order) == list(range(rows))
-    assert (found[:, :cols] == weight[order]).all()
-    assert not found[:, cols:].any()
-
-
 class Product(NamedTuple):
-    high: Bits
-    low: Bits
+    weights: str
+    rows: Bits
     weight: Bits
     expected: Floats
 
+    def logits(self, tokens: slice = slice(None), shape: Any = None) -> npt.NDArray[np.float32]:
+        found: npt.NDArray[np.float32] = _core.cuda_ops.dense_lm_head(
+            self.rows[:, tokens], self.weight, core_format(self.weights), *optional(shape)
+        )
+        return found
 
-def product(num_tokens: int, rows: int, cols: int) -> Product:
+
+def optional(shape: Any) -> list[Any]:
+    return [] if shape is None else [shape]
+
+
+def product(weights: str, num_tokens: int, rows: int, cols: int) -> Product:
     random = np.random.default_rng([num_tokens, rows, cols])
     x = random.normal(size=(num_tokens, cols)).astype(np.float32)
-    weight = bf16(random.normal(size=(rows, cols)))
-    high, low = split(x)
-    return Product(high, low, weight, x.astype(np.float64) @ from_bf16(weight).T)
+    # Blocks of very different size: a scale that goes to another one is seen.
+    powers = random.integers(-12, 12, (rows, -(-cols // 32))).repeat(32, axis=1)[:, :cols]
+    weight = bf16(random.normal(size=(rows, cols)) * 2.0**powers)
+    in_rows = rows_for(x, weights)
+    expected = row_values(in_rows, cols) @ weight_values(weight, weights).T
+    return Product(weights, in_rows, weight, expected)
+
+
+def assert_close(found: npt.NDArray[np.float32], p: Product, besides: Any = 0.0) -> None:
+    """Each output is off by no more than sums of floats are, of its own size."""
+    sizes = abs(row_values(p.rows, p.weight.shape[1])) @ abs(weight_values(p.weight, p.weights)).T
+    assert (abs(found - p.expected - besides) <= 1e-6 * sizes + 1e-6 * abs(besides)).all()
 
 
 # Rows and columns that fill no tile; fewer steps of columns than segments, and more.
+@pytest.mark.parametrize("weights", FORMATS)
 @pytest.mark.parametrize(
     ("num_tokens", "rows", "cols"),
     [
@@ -102,49 +75,60 @@ def product(num_tokens: int, rows: int, cols: int) -> Product:
         (35, 70, 1100),
     ],
 )
-def test_lm_head(num_tokens: int, rows: int, cols: int) -> None:
-    p = product(num_tokens, rows, cols)
-    found = _core.cuda_ops.dense_lm_head(p.high, p.low, p.weight)
-    assert relative_error(found, p.expected) < 1e-5
+def test_lm_head(weights: str, num_tokens: int, rows: int, cols: int) -> None:
+    p = product(weights, num_tokens, rows, cols)
+    found = p.logits()
+    assert_close(found, p)
     for shape in shapes(num_tokens):
-        same = _core.cuda_ops.dense_lm_head(p.high, p.low, p.weight, shape)
-        np.testing.assert_array_equal(same, found, str(shape))
+        np.testing.assert_array_equal(p.logits(shape=shape), found, str(shape))
 
 
+@pytest.mark.parametrize("weights", FORMATS)
 @pytest.mark.parametrize(("rows", "cols"), [(40, 200), (24, 1100)])
-def test_token_has_same_logits_alone(rows: int, cols: int) -> None:
-    p = product(70, rows, cols)
-    together = _core.cuda_ops.dense_lm_head(p.high, p.low, p.weight)
+def test_token_has_same_logits_alone(weights: str, rows: int, cols: int) -> None:
+    p = product(weights, 70, rows, cols)
+    together = p.logits()
     for i in (0, 1, 31, 63, 64, 69):
-        alone = _core.cuda_ops.dense_lm_head(p.high[i : i + 1], p.low[i : i + 1], p.weight)
-        np.testing.assert_array_equal(alone[0], together[i])
+        np.testing.assert_array_equal(p.logits(slice(i, i + 1))[0], together[i])
 
 
+@pytest.mark.parametrize("weights", FORMATS)
 @pytest.mark.parametrize("num_tokens", TOKENS)
-def test_out_proj(num_tokens: int) -> None:
-    p = product(num_tokens, 88, 130)
+def test_out_proj(weights: str, num_tokens: int) -> None:
+    p = product(weights, num_tokens, 88, 130)
     random = np.random.default_rng(num_tokens)
     x = random.normal(size=(num_tokens, 88)).astype(np.float32)
     bias = bf16(random.normal(size=88))
-    found = _core.cuda_ops.dense_out_proj(x, p.high, p.low, p.weight, bias)
-    assert relative_error(found, x + p.expected + from_bf16(bias)) < 1e-5
+
+    def run(tokens: slice = slice(None), shape: Any = None) -> npt.NDArray[np.float32]:
+        found: npt.NDArray[np.float32] = _core.cuda_ops.dense_out_proj(
+            x[tokens], p.rows[:, tokens], p.weight, bias, core_format(weights), *optional(shape)
+        )
+        return found
+
+    found = run()
+    assert_close(found, p, x + from_bf16(bias))
     for shape in shapes(num_tokens):
-        same = _core.cuda_ops.dense_out_proj(x, p.high, p.low, p.weight, bias, shape)
-        np.testing.assert_array_equal(same, found, str(shape))
-    i = num_tokens - 1
-    alone = _core.cuda_ops.dense_out_proj(x[i:], p.high[i:], p.low[i:], p.weight, bias)
-    np.testing.assert_array_equal(alone[0], found[i])
+        np.testing.assert_array_equal(run(shape=shape), found, str(shape))
+    np.testing.assert_array_equal(run(slice(num_tokens - 1, None))[0], found[-1])
 
 
 class QkvCase:
     """Tokens of some sequences, whose pages are anywhere in the cache."""
 
     def __init__(
-        self, num_tokens: int, heads: int, kv_heads: int, head_dim: int, hidden: int
+        self,
+        num_tokens: int,
+        heads: int,
+        kv_heads: int,
+        head_dim: int,
+        hidden: int,
+        format: str = "bf16",
     ) -> None:
         random = np.random.default_rng([num_tokens, head_dim])
-        self.head_dim, self.num_tokens = head_dim, num_tokens
-        self.x = random.normal(size=(num_tokens, hidden)).astype(np.float32)
+        self.head_dim, self.num_tokens, self.format = head_dim, num_tokens, format
+        x = random.normal(size=(num_tokens, hidden)).astype(np.float32)
+        self.rows, self.x = rows_for(x, format), row_values(rows_for(x, format), hidden)
         sizes = [n * head_dim for n in (heads, kv_heads, kv_heads)]
         self.weights = [bf16(random.normal(size=(n, hidden)) / hidden**0.5) for n in sizes]
         self.biases = [bf16(random.normal(size=n)) for n in sizes]
@@ -161,10 +145,8 @@ class QkvCase:
         self, tokens: slice = slice(None), shape: Any = None, append: bool = True
     ) -> tuple[Bits, Bits, Bits, Any]:
         """q, keys, values, and keys and values that are not appended."""
-        high, low = split(self.x[tokens])
         found: tuple[Bits, Bits, Bits, Any] = _core.cuda_ops.dense_qkv(
-            high,
-            low,
+            self.rows[:, tokens],
             self.weights,
             self.biases,
             self.head_dim,
@@ -174,15 +156,16 @@ class QkvCase:
             self.slots[tokens],
             self.page_table,
             self.pages,
+            core_format(self.format),
             append,
-            *([] if shape is None else [shape]),
+            *optional(shape),
         )
         return found
 
     def expected(self) -> list[Floats]:
         """q, k and v of each token."""
         q, k, v = (
-            (self.x.astype(np.float64) @ from_bf16(w).T + from_bf16(b)).reshape(
+            (self.x @ weight_values(w, self.format).T + from_bf16(b)).reshape(
                 self.num_tokens, -1, self.head_dim
             )
             for w, b in zip(self.weights, self.biases, strict=True)
@@ -206,6 +189,7 @@ def assert_f16_close(found: Bits, expected: Floats) -> None:
     np.testing.assert_allclose(from_f16(found), expected, rtol=1.1 * F16_ULP, atol=1e-5)
 
 
+@pytest.mark.parametrize("weights", FORMATS)
 @pytest.mark.parametrize(
     ("num_tokens", "heads", "kv_heads", "head_dim", "hidden"),
     [
@@ -215,8 +199,10 @@ def assert_f16_close(found: Bits, expected: Floats) -> None:
         (6, 3, 1, 128, 64),
     ],
 )
-def test_qkv(num_tokens: int, heads: int, kv_heads: int, head_dim: int, hidden: int) -> None:
-    case = QkvCase(num_tokens, heads, kv_heads, head_dim, hidden)
+def test_qkv(
+    weights: str, num_tokens: int, heads: int, kv_heads: int, head_dim: int, hidden: int
+) -> None:
+    case = QkvCase(num_tokens, heads, kv_heads, head_dim, hidden, weights)
     q, keys, values, _ = case.run()
     expected_q, expected_k, expected_v = case.expected()
     there = [i for i in range(num_tokens) if case.slots[i] >= 0]
@@ -233,10 +219,11 @@ def test_qkv(num_tokens: int, heads: int, kv_heads: int, head_dim: int, hidden: 
             np.testing.assert_array_equal(same, found, str(shape))
 
 
+@pytest.mark.parametrize("weights", FORMATS)
 @pytest.mark.parametrize("num_tokens", [1, 9, 70])
-def test_keys_and_values_that_another_kernel_appends(num_tokens: int) -> None:
+def test_keys_and_values_that_another_kernel_appends(weights: str, num_tokens: int) -> None:
     """What is left for it is what the cache would have, before rounding."""
-    case = QkvCase(num_tokens, 4, 2, 48, 70)
+    case = QkvCase(num_tokens, 4, 2, 48, 70, weights)
     q, keys, values, _ = case.run()
     same_q, no_keys, no_values, kv = case.run(append=False)
     np.testing.assert_array_equal(same_q, q)
@@ -253,8 +240,9 @@ def test_keys_and_values_that_another_kernel_appends(num_tokens: int) -> None:
             np.testing.assert_array_equal(same, found, str(shape))
 
 
-def test_token_has_same_qkv_alone() -> None:
-    case = QkvCase(70, 2, 1, 16, 200)
+@pytest.mark.parametrize("weights", FORMATS)
+def test_token_has_same_qkv_alone(weights: str) -> None:
+    case = QkvCase(70, 2, 1, 16, 200, weights)
     q, keys, values, _ = case.run()
     for i in (0, 1, 33, 64, 69):
         alone_q, alone_keys, alone_values, _ = case.run(slice(i, i + 1))

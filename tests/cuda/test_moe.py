@@ -8,8 +8,9 @@ import numpy.typing as npt
 import pytest
 
 from motet import _core
+from tests.cuda.dense_formats import core_format, row_values, rows_for, weight_values
 from tests.cuda.mxfp4 import dequantise
-from tests.cuda.numbers import bf16, from_bf16, from_f16, relative_error
+from tests.cuda.numbers import bf16, from_bf16, relative_error
 
 Array = npt.NDArray[Any]
 LIMIT = 2.5
@@ -20,6 +21,7 @@ TOKENS = (1, 2, 7, 8, 9, 17, 32, 33, 70)
 class Experts:
     """Weights and biases as the model has them, and weights packed."""
 
+    format: str
     gate_up: Array  # [experts, 2 * intermediate, hidden]
     gate_up_bias: Array
     down: Array  # [experts, hidden, intermediate]
@@ -48,20 +50,22 @@ def mxfp4_experts(experts: int, hidden: int, intermediate: int) -> Experts:
     gate_up, packed_gate_up = matrices(2 * intermediate, hidden)
     down, packed_down = matrices(hidden, intermediate)
     b1, b2 = biases(random, experts, 2 * intermediate), biases(random, experts, hidden)
-    return Experts(gate_up, b1, down, b2, packed_gate_up, packed_down)
+    return Experts("mxfp4", gate_up, b1, down, b2, packed_gate_up, packed_down)
 
 
-def bf16_experts(experts: int, hidden: int, intermediate: int) -> Experts:
+def dense_experts(weights: str, experts: int, hidden: int, intermediate: int) -> Experts:
+    """Of a checkpoint whose experts are bf16."""
     random = np.random.default_rng(hidden + intermediate)
 
     def matrices(rows: int, columns: int) -> tuple[Array, Array]:
         bits = bf16(random.normal(size=(experts, rows, columns)) / 8)
-        return from_bf16(bits), np.stack([_core.cuda_ops.pack_bf16(w) for w in bits])
+        packed = [_core.cuda_ops.pack(w, core_format(weights)) for w in bits]
+        return weight_values(bits, weights), np.stack(packed)
 
     gate_up, packed_gate_up = matrices(2 * intermediate, hidden)
     down, packed_down = matrices(hidden, intermediate)
     b1, b2 = biases(random, experts, 2 * intermediate), biases(random, experts, hidden)
-    return Experts(gate_up, b1, down, b2, packed_gate_up, packed_down)
+    return Experts(weights, gate_up, b1, down, b2, packed_gate_up, packed_down)
 
 
 @dataclasses.dataclass
@@ -79,17 +83,10 @@ class Step:
         )
 
 
-def make_step(tokens: int, w: Experts, k: int, split: bool, popularity: float = 1) -> Step:
+def make_step(tokens: int, w: Experts, k: int, popularity: float = 1) -> Step:
     random = np.random.default_rng(tokens)
     hidden = w.down.shape[1]
-    stride = (hidden + 63) // 64 * 64
-    normed = np.zeros((2 if split else 1, tokens, stride), np.uint16)
-    values = random.normal(size=(tokens, hidden)).astype(np.float32)
-    if split:
-        normed[0, :, :hidden] = bf16(values)
-        normed[1, :, :hidden] = bf16(values - from_bf16(bf16(values)))
-    else:
-        normed[0, :, :hidden] = values.astype(np.float16).view(np.uint16)
+    normed = rows_for(random.normal(size=(tokens, hidden)).astype(np.float32), w.format)
     # Popular experts have many tokens, others few or none.
     scores = random.normal(size=(tokens, w.size)) + popularity * random.normal(size=w.size)
     weights = random.random(size=(tokens, k)).astype(np.float32)
@@ -117,6 +114,7 @@ def run(step: Step, w: Experts) -> Array:
             w.packed_down,
             w.down_bias,
             LIMIT,
+            core_format(w.format),
         )
     )
 
@@ -124,14 +122,11 @@ def run(step: Step, w: Experts) -> Array:
 def reference(step: Step, w: Experts, round_activations: bool = False) -> Array:
     """In float64; activations rounded to f16 as rows of that format are, or not."""
     hidden = step.x.shape[1]
-    if len(step.normed) == 2:
-        rows = from_bf16(step.normed[0]) + from_bf16(step.normed[1])
-    else:
-        rows = from_f16(step.normed[0])
+    rows = row_values(step.normed, hidden)
     out = step.x.astype(np.float64)
     for t in np.flatnonzero(step.slots >= 0):
         for e, weight in zip(step.experts[t], step.weights[t], strict=True):
-            sums = w.gate_up[e] @ rows[t, :hidden] + from_bf16(w.gate_up_bias[e])
+            sums = w.gate_up[e] @ rows[t] + from_bf16(w.gate_up_bias[e])
             gate, up = np.minimum(sums[::2], LIMIT), np.clip(sums[1::2], -LIMIT, LIMIT)
             y = (up + 1) * gate / (1 + np.exp(-1.702 * gate))
             if round_activations:
@@ -159,23 +154,24 @@ def experts() -> Experts:
 @pytest.mark.parametrize("k", [1, 4])
 @pytest.mark.parametrize("tokens", TOKENS)
 def test_mxfp4(experts: Experts, tokens: int, k: int) -> None:
-    check(make_step(tokens, experts, k, split=False), experts, 1e-3, 1e-4)
+    check(make_step(tokens, experts, k), experts, 1e-3, 1e-4)
 
 
 @pytest.mark.parametrize("tokens", TOKENS)
 def test_a_token_alone_has_the_same_bits(experts: Experts, tokens: int) -> None:
-    step = make_step(tokens, experts, 4, split=False)
+    step = make_step(tokens, experts, 4)
     together = run(step, experts)
     for t in {0, tokens // 2, tokens - 1}:
         assert (run(step.only(t), experts)[0] == together[t]).all()
 
 
+@pytest.mark.parametrize("weights", ["bf16", "int8"])
 @pytest.mark.parametrize(("hidden", "intermediate"), [(33, 75), (64, 64), (150, 31), (200, 136)])
 @pytest.mark.parametrize("tokens", [1, 9, 33, 70])
-def test_bf16(hidden: int, intermediate: int, tokens: int) -> None:
-    w = bf16_experts(5, hidden, intermediate)
-    step = make_step(tokens, w, 3, split=True)
-    check(step, w, 2e-5, None)
+def test_dense(weights: str, hidden: int, intermediate: int, tokens: int) -> None:
+    w = dense_experts(weights, 5, hidden, intermediate)
+    step = make_step(tokens, w, 3)
+    check(step, w, *((2e-5, None) if weights == "bf16" else (1e-3, 1e-4)))
     assert (run(step.only(tokens - 1), w)[0] == run(step, w)[tokens - 1]).all()
 
 
@@ -184,7 +180,7 @@ def test_bf16(hidden: int, intermediate: int, tokens: int) -> None:
 def test_long_segments(hidden: int, intermediate: int, tokens: int) -> None:
     # More columns than a lane keeps in registers, and segments of unlike lengths.
     w = mxfp4_experts(2, hidden, intermediate)
-    step = make_step(tokens, w, 1, split=False)
+    step = make_step(tokens, w, 1)
     check(step, w, 1e-3, 2e-4)
     assert (run(step.only(tokens - 1), w)[0] == run(step, w)[tokens - 1]).all()
 
@@ -193,7 +189,7 @@ def test_long_segments(hidden: int, intermediate: int, tokens: int) -> None:
 def test_popular_experts(tokens: int) -> None:
     # Most tokens go to the same experts: several tiles of tokens each.
     w = mxfp4_experts(6, 32, 64)
-    step = make_step(tokens, w, 2, split=False, popularity=10)
+    step = make_step(tokens, w, 2, popularity=10)
     counts = np.bincount(step.experts[step.slots >= 0].ravel())
     assert counts.max() > 0.7 * tokens
     check(step, w, 1e-3, 1e-4)
@@ -201,7 +197,7 @@ def test_popular_experts(tokens: int) -> None:
 
 def test_one_expert_of_each_token() -> None:
     w = mxfp4_experts(1, 64, 32)
-    check(make_step(5, w, 1, split=False), w, 1e-3, 1e-4)
+    check(make_step(5, w, 1), w, 1e-3, 1e-4)
 
 
 def test_products_have_exact_weights() -> None:
@@ -228,5 +224,6 @@ def test_products_have_exact_weights() -> None:
                 _core.cuda_ops.pack_mxfp4(blocks, scales),
                 np.zeros((1, 240), np.uint16),
                 16.0,
+                core_format("mxfp4"),
             )
             assert (found == 16 * weights[:, column]).all()

@@ -15,7 +15,7 @@ inline constexpr int kFewSharedBytes = kSegments * kWarpSize * 16;
 // A warp's product of one row tile, steps [begin, end), with tokens in global memory. Weights are
 // read kStepsAhead steps before their use, the first of them at construction: they are constant, so
 // that may be before WaitForInputs().
-template <class Weights, int kStepsAhead>
+template <class Weights>
 class TileProduct {
  public:
   __device__ __forceinline__ TileProduct(const uint8_t* tile, int begin, int end)
@@ -66,6 +66,7 @@ class TileProduct {
 
  private:
   static constexpr int64_t kTileBytes = Weights::kTileBytes;
+  static constexpr int kStepsAhead = Weights::kStepsAhead;
 
   __device__ __forceinline__ Weights Load(int step, int c) const {
     return Weights::Load(tile_ + step * kTileBytes, c);
@@ -78,15 +79,14 @@ class TileProduct {
 
 template <class Weights, class Store>
 __global__ void __launch_bounds__(kFewThreads, 3) FewTokensKernel(DenseProduct p, Store store) {
-  constexpr int kStepsAhead = 2;  // 32 KB of bf16 in flight a block
   const int tile = static_cast<int>(blockIdx.x), segment = WarpIndex(), lane = LaneIndex();
   auto* sums = reinterpret_cast<float4*>(SharedMemory());  // [kSegments, lanes]
   typename Store::LaneRows rows{};
   typename Store::LaneTokens tokens{};
   if (segment < kSegments) {
-    TileProduct<Weights, kStepsAhead> product(
-        p.Vectors(p.TileAt(tile, Weights::kTileBytes / kVectorBytes)),
-        SegmentBegin(p.steps, segment), SegmentBegin(p.steps, segment + 1));
+    TileProduct<Weights> product(p.Vectors(p.TileAt(tile, Weights::kTileBytes / kVectorBytes)),
+                                 SegmentBegin(p.steps, segment),
+                                 SegmentBegin(p.steps, segment + 1));
     if (p.prefetch) product.PrefetchRest();
     WaitForInputs();
     LetNextStart();

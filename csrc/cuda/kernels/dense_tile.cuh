@@ -63,6 +63,7 @@ __device__ __forceinline__ void MultiplyScaled(float (&d)[kRowTiles][kSums][4], 
 //
 //   kTileBytes             of a whole tile
 //   kRowArrays             of the Rows that it is multiplied by: `high` and maybe `low`
+//   kStepsAhead            that the kernel for few tokens reads, by registers
 //   Load(tile, c)          from global memory; LoadShared(tile, c), from shared memory
 //   Decode()               as Multiply takes it: Decoded
 //   Multiply(d, first, weights, x)   d[r][first + n] += row tile r times token tile n, where
@@ -71,6 +72,7 @@ __device__ __forceinline__ void MultiplyScaled(float (&d)[kRowTiles][kSums][4], 
 struct Bf16Weights {
   static constexpr int64_t kTileBytes = kBf16TileBytes;
   static constexpr int kRowArrays = 2;
+  static constexpr int kStepsAhead = 2;  // 32 KB in flight a block
 
   using Decoded = Bf16Weights;
 
@@ -116,6 +118,7 @@ struct Bf16Weights {
 struct Int8Weights {
   static constexpr int64_t kTileBytes = kInt8TileBytes;
   static constexpr int kRowArrays = 1;
+  static constexpr int kStepsAhead = 3;  // 26 KB in flight a block
 
   using Decoded = ScaledOperands;
 

@@ -11,6 +11,9 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int64_t kMaxBlocks = 4096;
+// Of packed formats that have codes and scales by turns.
+constexpr int64_t kCodeWords = kInt8CodeBytes / 4, kBlockWords = kInt8HalfTileBytes / 4;
+static_assert(kMxfp4TileBytes == kInt8HalfTileBytes);
 
 dim3 BlocksFor(int64_t threads) {
   return dim3(static_cast<unsigned>(std::min((threads + kThreads - 1) / kThreads, kMaxBlocks)));
@@ -35,15 +38,15 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+// Words of scales become `scales` or, for some, 1 more where `larger` has ones.
 __global__ void __launch_bounds__(kThreads)
-    DummyMxfp4Kernel(uint32_t* out, int64_t tiles, uint64_t seed) {
+    DummyBlocksKernel(uint32_t* out, int64_t words, uint32_t scales, uint32_t larger,
+                      uint64_t seed) {
   WaitForInputs();
-  constexpr int64_t kWords = kMxfp4TileBytes / 4, kCodeWords = 128;
   const int64_t step = int64_t{gridDim.x} * kThreads;
-  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < tiles * kWords; i += step) {
+  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < words; i += step) {
     const uint32_t bits = RandomBits(static_cast<uint64_t>(i), seed);
-    // 2^-7 and 2^-6: weights of some hundredths.
-    out[i] = i % kWords < kCodeWords ? bits : 0x78787878u + (bits & 0x01010101u);
+    out[i] = i % kBlockWords < kCodeWords ? bits : scales + (bits & larger);
   }
 }
 
@@ -54,9 +57,13 @@ void DummyBf16(uint16_t* out, int64_t count, float mean, uint64_t seed, Stream s
          count, mean, seed);
 }
 
-void DummyMxfp4(uint8_t* out, int64_t tiles, uint64_t seed, Stream stream) {
-  Launch(DummyMxfp4Kernel, {BlocksFor(tiles * kMxfp4TileBytes / 4), kThreads},
-         static_cast<cudaStream_t>(stream), reinterpret_cast<uint32_t*>(out), tiles, seed);
+void DummyBlocks(uint8_t* out, int64_t bytes, WeightFormat format, uint64_t seed, Stream stream) {
+  // mxfp4: 2^-7 and 2^-6. int8: 2^-11, and a 128th more.
+  const bool mxfp4 = format == WeightFormat::kMxfp4;
+  const uint32_t scales = mxfp4 ? 0x78787878u : 0x3A003A00u;
+  const uint32_t larger = mxfp4 ? 0x01010101u : 0x00010001u;
+  Launch(DummyBlocksKernel, {BlocksFor(bytes / 4), kThreads}, static_cast<cudaStream_t>(stream),
+         reinterpret_cast<uint32_t*>(out), bytes / 4, scales, larger, seed);
 }
 
 }  // namespace motet::cuda
