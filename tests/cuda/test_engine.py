@@ -12,7 +12,13 @@ from motet import LLM, _core
 from motet.errors import InvalidRequestError, OutOfMemoryError
 from tests.conftest import MakeCheckpoint
 from tests.engine.conftest import CPU, open_engine, random_ids, run, tokens_of
-from tests.golden.bounds import CUDA_FROM_PLAIN, CUDA_FROM_ROUNDED
+from tests.cuda.numbers import Floats
+from tests.golden.bounds import (
+    CUDA_FROM_PLAIN,
+    CUDA_FROM_ROUNDED,
+    CUDA_INT8_FROM_PLAIN,
+    CUDA_INT8_FROM_ROUNDED,
+)
 from tests.golden.cases import SMALL_CASES, GoldenCase
 from tests.golden.files import load_golden
 from tests.reference.checkpoint_writer import CheckpointSpec
@@ -32,11 +38,14 @@ def checkpoint(make_checkpoint: MakeCheckpoint) -> Path:
     return make_checkpoint(CheckpointSpec(sliding_window=40))
 
 
-@pytest.mark.parametrize(
+small_cases = pytest.mark.parametrize(
     "case",
     [case for case in SMALL_CASES if case.spec.head_dim % 16 == 0],
     ids=lambda case: case.name,
 )
+
+
+@small_cases
 def test_golden_logits(case: GoldenCase, make_checkpoint: MakeCheckpoint) -> None:
     directory = make_checkpoint(case.spec)
     golden = load_golden(case, directory)
@@ -46,21 +55,58 @@ def test_golden_logits(case: GoldenCase, make_checkpoint: MakeCheckpoint) -> Non
     assert median_relative_l2(logits, golden.rounded) <= CUDA_FROM_ROUNDED
 
 
-def test_bf16_experts(make_checkpoint: MakeCheckpoint) -> None:
+class Int8Weights(ReferenceModel):
+    """What int8 mode is on a GPU: it rounds weights alone."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory, precision="int8")
+
+    def rounded(self, x: Floats) -> Floats:
+        return x
+
+
+@small_cases
+def test_int8_mode(case: GoldenCase, make_checkpoint: MakeCheckpoint) -> None:
+    """As near to its weights as exact mode is to the checkpoint's; nearer than the CPU's to them."""
+    directory = make_checkpoint(case.spec)
+    ids = np.array(case.token_ids(), np.int32)
+    cuda, cpu = (
+        open_engine(directory, device=device, precision="int8").logits(ids) for device in (0, CPU)
+    )
+    assert median_relative_l2(cuda, Int8Weights(directory).logits(case.token_ids())) <= (
+        CUDA_INT8_FROM_ROUNDED
+    )
+    golden = load_golden(case, directory)
+    distances = [median_relative_l2(golden.of(logits), golden.plain) for logits in (cuda, cpu)]
+    assert distances[0] <= min(0.8 * distances[1], CUDA_INT8_FROM_PLAIN), distances
+
+
+@pytest.mark.parametrize(
+    ("precision", "model"), [("exact", ReferenceModel), ("int8", Int8Weights)]
+)
+def test_bf16_experts(
+    precision: str, model: type[ReferenceModel], make_checkpoint: MakeCheckpoint
+) -> None:
     spec = CheckpointSpec(
         hidden_size=80, intermediate_size=56, num_heads=5, num_kv_heads=5, experts_mxfp4=False
     )
     directory = make_checkpoint(spec)
     ids = random_ids(40, VOCAB)
-    expected = ReferenceModel(directory).logits(ids.tolist())
-    assert median_relative_l2(open_cuda(directory).logits(ids), expected) <= CUDA_FROM_PLAIN
+    expected = model(directory).logits(ids.tolist())
+    logits = open_cuda(directory, precision=precision).logits(ids)
+    assert median_relative_l2(logits, expected) <= CUDA_FROM_PLAIN
 
 
-@pytest.mark.parametrize("kv", ["auto", "int8"])
-def test_token_by_token_equals_prefill(checkpoint: Path, kv: str) -> None:
+modes = pytest.mark.parametrize(
+    ("precision", "kv"), [("exact", "auto"), ("exact", "int8"), ("int8", "auto")]
+)
+
+
+@modes
+def test_token_by_token_equals_prefill(checkpoint: Path, precision: str, kv: str) -> None:
     """Bit for bit, in any chunking, and each prefix by itself."""
     ids = random_ids(80, VOCAB)
-    engine = open_cuda(checkpoint, prefix_cache=False, kv_cache_dtype=kv)
+    engine = open_cuda(checkpoint, prefix_cache=False, precision=precision, kv_cache_dtype=kv)
     whole = engine.logits(ids)
     for chunk in (7, 33):
         assert np.array_equal(engine.logits(ids, chunk=chunk), whole)
@@ -68,8 +114,10 @@ def test_token_by_token_equals_prefill(checkpoint: Path, kv: str) -> None:
     assert np.array_equal(engine.logits(ids[:17]), whole[:17])
 
 
-@pytest.mark.parametrize("kv", ["auto", "int8"])
-def test_requests_beside_one_another_answer_as_alone(checkpoint: Path, kv: str) -> None:
+@modes
+def test_requests_beside_one_another_answer_as_alone(
+    checkpoint: Path, precision: str, kv: str
+) -> None:
     prompts = [random_ids(n, VOCAB, seed=n) for n in (3, 40, 17, 61, 90)]
     sampling = [
         GREEDY,
@@ -78,12 +126,13 @@ def test_requests_beside_one_another_answer_as_alone(checkpoint: Path, kv: str) 
         _core.Sampling(temperature=1.0, min_p=0.02, seed=5),
         _core.Sampling(temperature=1.0, seed=6, repetition_penalty=1.2),
     ]
-    engine = open_cuda(checkpoint, max_batch=5, kv_cache_dtype=kv)
+    options: dict[str, Any] = {"max_batch": 5, "precision": precision, "kv_cache_dtype": kv}
+    engine = open_cuda(checkpoint, **options)
     alone = []
     for prompt, params in zip(prompts, sampling, strict=True):
         request = engine.submit(prompt, params, 6)
         alone.append(tokens_of(run(engine)[request]))
-    fresh = open_cuda(checkpoint, max_batch=5, prefix_cache=False, kv_cache_dtype=kv)
+    fresh = open_cuda(checkpoint, prefix_cache=False, **options)
     requests = [fresh.submit(p, s, 6) for p, s in zip(prompts, sampling, strict=True)]
     events = run(fresh)
     assert [tokens_of(events[request]) for request in requests] == alone
@@ -151,22 +200,28 @@ def test_bad_options_are_refused(checkpoint: Path, make_checkpoint: MakeCheckpoi
     with pytest.raises(InvalidRequestError, match="cuda:7"):
         open_engine(checkpoint, device=7)
     with pytest.raises(InvalidRequestError, match="precision"):
-        open_cuda(checkpoint, precision="int8")
+        open_cuda(checkpoint, precision="f32")
     with pytest.raises(InvalidRequestError, match="head_dim"):
         open_cuda(make_checkpoint(CheckpointSpec(head_dim=24)))
     open_cuda(checkpoint)  # nothing of what failed is left behind
 
 
-def test_made_up_weights(checkpoint: Path) -> None:
+@pytest.mark.parametrize("precision", ["exact", "int8"])
+def test_made_up_weights(checkpoint: Path, precision: str) -> None:
     from motet.config import load_config
     from motet.weights import core_config
 
     config = core_config(load_config(checkpoint))
-    settings: dict[str, Any] = {"max_context": 256, "kv_cache_bytes": 1 << 24, "threads": 1}
+    settings: dict[str, Any] = {
+        "max_context": 256,
+        "kv_cache_bytes": 1 << 24,
+        "threads": 1,
+        "precision": precision,
+    }
     engine = _core.Engine(config, None, device=0, **settings)
     logits = engine.logits(random_ids(30, VOCAB))
     assert np.isfinite(logits).all()
-    assert logits.std(axis=1).min() > 0.01
+    assert 0.01 < logits.std(axis=1).min() < logits.std(axis=1).max() < 100
     again = _core.Engine(config, None, device=0, **settings)
     assert np.array_equal(again.logits(random_ids(30, VOCAB)), logits)
 

@@ -96,16 +96,14 @@ def test_int8(rows: int, cols: int) -> None:
 
 
 def test_int8_of_numbers_that_round_to_even_and_at_the_ends_of_the_range() -> None:
-    steps = np.arange(-127, 128.5, 0.5)
-    ties = bf16(np.concatenate([np.append(part, 127) for part in np.array_split(steps, 17)]))
     weight = np.zeros((20, 32), np.uint16)
-    weight[:17, :31] = ties[: 17 * 31].reshape(17, 31)
+    weight[:17, :31] = bf16(np.resize(np.arange(-127, 127.5, 0.5), (17, 31)))
     weight[:17, 31] = bf16(127)  # the scale is 1
     weight[17] = bf16(np.linspace(-3e38, 3.3e38, 32))
     weight[18] = bf16(np.linspace(-(2.0**-99), 2.0**-99, 32))
     weight[19] = bf16(np.linspace(-(2.0**-101), 2.0**-101, 32))  # as good as zeros
     found = int8_values(weight)[:20, :32]
-    np.testing.assert_array_equal(found, int8_weights(from_bf16(weight)))
+    np.testing.assert_array_equal(found[:19], int8_weights(from_bf16(weight[:19])))
     np.testing.assert_array_equal(found[:17], np.rint(from_bf16(weight[:17])))
     assert found[18].any()
     assert not found[19].any()

@@ -16,3 +16,5 @@ INT8_FROM_ROUNDED = 2e-2
 # and probabilities in half precision.
 CUDA_FROM_PLAIN = 1e-3
 CUDA_FROM_ROUNDED = 1e-3
+CUDA_INT8_FROM_PLAIN = 3e-2  # 8-bit weights alone
+CUDA_INT8_FROM_ROUNDED = 1e-3  # from float64 with the same weights
