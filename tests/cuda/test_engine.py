@@ -11,8 +11,8 @@ import pytest
 from motet import LLM, _core
 from motet.errors import InvalidRequestError, OutOfMemoryError
 from tests.conftest import MakeCheckpoint
-from tests.engine.conftest import CPU, open_engine, random_ids, run, tokens_of
 from tests.cuda.numbers import Floats
+from tests.engine.conftest import CPU, open_engine, random_ids, run, tokens_of
 from tests.golden.bounds import (
     CUDA_FROM_PLAIN,
     CUDA_FROM_ROUNDED,
@@ -67,7 +67,7 @@ class Int8Weights(ReferenceModel):
 
 @small_cases
 def test_int8_mode(case: GoldenCase, make_checkpoint: MakeCheckpoint) -> None:
-    """As near to its weights as exact mode is to the checkpoint's; nearer than the CPU's to them."""
+    """As near to its weights as exact mode to the checkpoint's; nearer to those than the CPU."""
     directory = make_checkpoint(case.spec)
     ids = np.array(case.token_ids(), np.int32)
     cuda, cpu = (
@@ -81,9 +81,7 @@ def test_int8_mode(case: GoldenCase, make_checkpoint: MakeCheckpoint) -> None:
     assert distances[0] <= min(0.8 * distances[1], CUDA_INT8_FROM_PLAIN), distances
 
 
-@pytest.mark.parametrize(
-    ("precision", "model"), [("exact", ReferenceModel), ("int8", Int8Weights)]
-)
+@pytest.mark.parametrize(("precision", "model"), [("exact", ReferenceModel), ("int8", Int8Weights)])
 def test_bf16_experts(
     precision: str, model: type[ReferenceModel], make_checkpoint: MakeCheckpoint
 ) -> None:

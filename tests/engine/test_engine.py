@@ -23,6 +23,7 @@ from motet.errors import (
 from motet.weights import core_config
 from tests.conftest import MakeCheckpoint
 from tests.engine.conftest import (
+    DEVICE,
     STEP_TOKENS,
     cpu_only,
     open_engine,
@@ -120,7 +121,9 @@ def test_an_int8_cache_gives_logits_near_those_of_half_precision(
 
 def test_an_int8_cache_takes_half_the_bytes(tiny_checkpoint: Path) -> None:
     config = core_config(load_config(tiny_checkpoint))
-    auto, int8 = (_core.kv_cache_bytes(config, "exact", 1024, 1, kv) for kv in ("auto", "int8"))
+    auto, int8 = (
+        _core.kv_cache_bytes(config, "exact", 1024, 1, kv, DEVICE) for kv in ("auto", "int8")
+    )
     # A scale of 4 bytes beside 32 integers that were 2 bytes each.
     assert int8 * 64 == auto * 36
     engine = open_engine(tiny_checkpoint, kv_cache_dtype="int8", kv_cache_bytes=int8)
