@@ -64,7 +64,7 @@ class Report:
         """Adds tokens a second, the floor and what part of it was reached."""
         if name.startswith("decode_"):
             tokens = figure["batch"]
-            work = gpu_floor.decode(config, tokens, figure["context"])
+            work = gpu_floor.decode(config, tokens, figure["context"], figure.get("mode", {}))
         elif name == "stream":
             tokens = 1
             work = gpu_floor.decode(config, 1, figure["context"])
@@ -110,13 +110,13 @@ def model_directory(spec: Path, name: str, parent: Path) -> Path:
 
 def table(result: dict[str, Any]) -> str:
     """Figures that have a floor, a line each."""
-    lines = [f"{'':6} {'':14} {'ms':>9} {'tok/s':>10} {'of floor':>9}"]
+    lines = [f"{'':6} {'':18} {'ms':>9} {'tok/s':>10} {'of floor':>9}"]
     for model, figures in result["models"].items():
         for name, figure in figures.items():
             if isinstance(figure, dict) and "tokens_s" in figure:
                 part = f"{figure['of_floor']:9.1%}" if "of_floor" in figure else ""
                 lines.append(
-                    f"{model:6} {name:14} {figure['seconds'] * 1e3:9.3f}"
+                    f"{model:6} {name:18} {figure['seconds'] * 1e3:9.3f}"
                     f" {figure['tokens_s']:10.1f} {part}"
                 )
     return "\n".join(lines)
@@ -159,7 +159,7 @@ def main() -> None:
         directories = [model_directory(args.spec, name, Path(parent)) for name in args.models]
         for line in run("peaks", directories[0]):
             report.result["peaks"].update(line)
-        for part in ("llm", "engine", "kernels"):
+        for part in ("llm", "engine", "int8", "kernels"):
             for directory in directories:
                 config, figures = load_config(directory), report.model(directory.name)
                 for line in run(part, directory):

@@ -6,6 +6,7 @@ JSON object a line, each as soon as it is known. Parts:
     peaks   what the device can do: bytes a second of a copy, FLOP/s of matrix products
     llm     load time, memory, first token and decoding, through LLM
     engine  decoding at several batch sizes and prefill, step by step
+    int8    decoding with 8-bit weights, and with an 8-bit KV cache
     kernels the time that each kernel takes of these, by torch's profiler
 """
 
@@ -33,6 +34,10 @@ from motet.weights import core_config
 DEVICE = 0
 SKIPPED = 3  # steps: the first of a shape is recorded as a graph
 PROFILED = 16  # steps
+INT8_MODES: dict[str, dict[str, Any]] = {
+    "int8": {"precision": "int8"},
+    "kv_int8": {"kv_cache_dtype": "int8"},
+}
 
 
 def emit(name: str, value: Any) -> None:
@@ -66,7 +71,7 @@ def peaks(args: argparse.Namespace) -> None:
 def llm(args: argparse.Namespace) -> None:
     core = core_config(load_config(args.model))
     context = args.first_token_prompt + args.context + args.decoded + SKIPPED
-    free = _core.cuda_memory(core, DEVICE, context, 1)["free"]
+    free = _core.cuda_memory(core, "exact", DEVICE, context, 1)["free"]
     start = time.perf_counter()
     with LLM(
         args.model,
@@ -77,7 +82,7 @@ def llm(args: argparse.Namespace) -> None:
         prefix_cache=False,  # what is timed is computing
     ) as model:
         emit("load_s", time.perf_counter() - start)
-        after = _core.cuda_memory(core, DEVICE, context, 1)
+        after = _core.cuda_memory(core, "exact", DEVICE, context, 1)
         emit(
             "memory",
             {**model.info.memory, "taken": free - after["free"], "device": after["total"]},
@@ -99,7 +104,7 @@ def llm(args: argparse.Namespace) -> None:
         emit("stream", {"context": args.context, "tokens_s": statistics.median(rates)})
 
 
-def open_engine(args: argparse.Namespace) -> EngineBench:
+def open_engine(args: argparse.Namespace, mode: dict[str, Any] | None = None) -> EngineBench:
     config = load_config(args.model)
     core = core_config(config)
     batch = max(args.batches)
@@ -107,16 +112,20 @@ def open_engine(args: argparse.Namespace) -> EngineBench:
     context = max(longest, *args.prefills) + 1
     options = Options(
         device=f"cuda:{DEVICE}",
+        max_context=context,
         max_batch=batch,
         kv_cache_bytes=args.kv_cache_bytes,
         load_format="dummy",
+        **(mode or {}),
     )
     running = _core.Engine(
         core,
         None,
         device=DEVICE,
         max_context=context,
-        kv_cache_bytes=gpu.cache_budget(options, core, DEVICE, context),
+        precision=options.precision,
+        kv_cache_dtype=options.kv_cache_dtype,
+        kv_cache_bytes=gpu.cache_budget(options, config, core, DEVICE),
         threads=1,
         max_batch=batch,
         prefix_cache=False,
@@ -131,6 +140,15 @@ def engine(args: argparse.Namespace) -> None:
     for n in args.prefills:
         samples = [bench.prefill(n, seed) for seed in range(args.repeats + 1)][1:]
         emit(f"prefill_{n}", {"tokens": n, **summary(samples)})
+
+
+def int8(args: argparse.Namespace) -> None:
+    for name, mode in INT8_MODES.items():
+        bench = open_engine(args, mode)
+        for n in args.batches:
+            figure = {"batch": n, "context": args.context, "mode": mode}
+            emit(f"decode_{n}_{name}", {**figure, **summary(bench.decode(n))})
+        del bench  # before the next asks how much memory is free
 
 
 def summary(seconds: list[float]) -> dict[str, Any]:
@@ -255,7 +273,7 @@ def arguments(args: argparse.Namespace) -> list[str]:
 
 
 def main() -> None:
-    parts = {"peaks": peaks, "llm": llm, "engine": engine, "kernels": kernels}
+    parts = {"peaks": peaks, "llm": llm, "engine": engine, "int8": int8, "kernels": kernels}
     mine = argparse.ArgumentParser(description=__doc__, parents=[parser()])
     mine.add_argument("part", choices=parts)
     mine.add_argument("model", type=Path)

@@ -125,7 +125,7 @@ def load(
         isa=engine.isa,
         threads=engine.threads,
         memory={
-            "weights": n_bytes,
+            "weights": _weight_bytes(n_bytes, core, device, planned["max_context"], options),
             "kv_cache": planned["kv_cache_bytes"],
             "workspace": planned["workspace_bytes"],
         },
@@ -177,6 +177,16 @@ def _start(
         target_itl=options.target_itl or 0.0,
         progress=progress,
     )
+
+
+def _weight_bytes(
+    n_bytes: int, core: _core.ModelConfig, device: int, max_context: int, options: Options
+) -> int:
+    """Those that the device holds: on the CPU the mapped ones, on a GPU what it packed."""
+    if device == gpu.CPU:
+        return n_bytes
+    plan = _core.cuda_memory(core, options.precision, device, max_context, options.max_batch)
+    return plan["weights"]
 
 
 def _cache_bytes(n_bytes: int) -> int:

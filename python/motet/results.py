@@ -199,9 +199,9 @@ class Delta:
 class ModelInfo:
     """What was loaded: `bytes` of weights as stored, and the `isa` of the kernels that run them.
 
-    `memory` is the plan, in bytes: "weights", which are mapped and may be read again from disk,
-    "kv_cache" and "workspace", which includes what is made of the weights at load. The cache is
-    filled as it is needed and then stays.
+    `memory` is the plan, in bytes: "weights", which on the CPU are mapped and may be read again
+    from disk, "kv_cache" and "workspace", which there includes what is made of the weights at load.
+    The cache is filled as it is needed and then stays.
     """
 
     name: str

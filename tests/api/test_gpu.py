@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from motet import LLM, DeviceError, InvalidRequestError, OutOfMemoryError, _core, gpu
@@ -26,9 +28,12 @@ class Card:
 
     contexts: list[int] = field(default_factory=list)  # that work space was asked for
 
-    def memory(self, _core: object, _device: int, context: int, _batch: int) -> dict[str, int]:
+    def memory(
+        self, _core: object, precision: str, _device: int, context: int, _batch: int
+    ) -> dict[str, int]:
         self.contexts.append(context)
-        return {name: getattr(self, name) for name in ("weights", "workspace", "free", "total")}
+        plan = {name: getattr(self, name) for name in ("weights", "workspace", "free", "total")}
+        return plan | ({"weights": self.weights // 2} if precision == "int8" else {})
 
 
 @pytest.fixture
@@ -107,10 +112,12 @@ def test_auto_takes_a_gpu_only_where_the_model_fits_and_the_options_are_its(
     assert choose(Options(), config) == 0
     assert choose(Options(device="cpu"), config) == gpu.CPU
     assert choose(Options(device="cuda:3"), config) == 3
-    assert choose(Options(precision="int8"), config) == gpu.CPU
+    assert choose(Options(precision="int8"), config) == 0
+    assert choose(Options(precision="f32"), config) == gpu.CPU
     assert choose(Options(kv_cache_dtype="int8"), config) == 0
     insert(Card(weights=20 * GB), monkeypatch)
     assert choose(Options(), config) == gpu.CPU
+    assert choose(Options(precision="int8"), config) == 0  # where weights are smaller
     monkeypatch.setattr(_core, "cuda_devices", list)
     assert choose(Options(), config) == gpu.CPU
 
@@ -148,3 +155,28 @@ def test_without_a_driver_that_is_what_is_said() -> None:
     assert _core.cuda_problem() == "no NVIDIA driver is installed"
     with pytest.raises(DeviceError, match="no NVIDIA driver is installed"):
         LLM(device="cuda")
+
+
+@pytest.mark.skipif(not _core.cuda_devices(), reason="no CUDA device")
+def test_int8_mode_on_a_gpu(tiny_checkpoint: Path) -> None:
+    options: dict[str, Any] = {"device": "cuda", "max_context": 64, "kv_cache_bytes": 1 << 22}
+    with (
+        LLM(tiny_checkpoint, **options) as exact,
+        LLM(tiny_checkpoint, precision="int8", **options) as int8,
+    ):
+        saved = exact.info.memory["weights"] - int8.info.memory["weights"]
+        config = load_config(tiny_checkpoint)
+        plans = [
+            _core.cuda_memory(core_config(config), precision, 0, 64, 8)["weights"]
+            for precision in ("exact", "int8")
+        ]
+        assert [exact.info.memory["weights"], int8.info.memory["weights"]] == plans
+        heads = 2 * (config.num_heads + config.num_kv_heads) * config.head_dim
+        dense = config.hidden_size * (config.num_layers * heads + config.vocab_size)
+        assert saved == pytest.approx(dense * (2 - 34 / 32), rel=0.01)
+        assert int8.info.device == exact.info.device == "cuda:0"
+        ids = list(range(20))
+        distance = np.linalg.norm(int8.logits(ids) - exact.logits(ids))
+        assert 1e-3 < distance / np.linalg.norm(exact.logits(ids)) < 5e-2
+    with pytest.raises(InvalidRequestError, match=r"precision: expected 'exact' or 'int8' .*'f32'"):
+        LLM(tiny_checkpoint, precision="f32", **options)

@@ -25,6 +25,8 @@ def test_figures_stand_beside_their_floors(report: gpu.Report, tiny_checkpoint: 
     config, figures = load_config(tiny_checkpoint), report.model("toy")
     report.add(config, figures, {"load_s": 2.5})
     report.add(config, figures, {"decode_8": {"batch": 8, "context": 100, "seconds": 0.01}})
+    int8 = {"batch": 8, "context": 100, "mode": {"precision": "int8"}, "seconds": 0.01}
+    report.add(config, figures, {"decode_8_int8": int8})
     report.add(config, figures, {"prefill_512": {"tokens": 512, "seconds": 0.02}})
     report.add(config, figures, {"stream": {"context": 100, "tokens_s": 50.0}})
     report.write()
@@ -33,10 +35,12 @@ def test_figures_stand_beside_their_floors(report: gpu.Report, tiny_checkpoint: 
     assert written["decode_8"]["tokens_s"] == pytest.approx(800)
     floor = gpu_floor.decode(config, 8, 100).bytes / 1e9
     assert written["decode_8"]["of_floor"] == pytest.approx(floor / 0.01)
+    assert written["decode_8_int8"]["bytes"] < written["decode_8"]["bytes"]
     assert written["prefill_512"]["tokens_s"] == pytest.approx(25600)
     assert written["stream"]["seconds"] == pytest.approx(0.02)
     assert [line.split()[1] for line in gpu.table(report.result).splitlines()[1:]] == [
         "decode_8",
+        "decode_8_int8",
         "prefill_512",
         "stream",
     ]

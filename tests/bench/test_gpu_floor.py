@@ -61,3 +61,13 @@ def test_the_cache_is_read_for_each_sequence(config_20b: ModelConfig) -> None:
     short, long = (gpu_floor.decode(config_20b, 8, n) for n in (128, 1128))
     assert long.bytes - short.bytes == 8 * 12 * 1000 * 2 * 8 * 64 * 2
     assert long.flops - short.flops == 8 * 12 * 1000 * 4 * 64 * 64
+
+
+def test_eight_bits_take_half_the_bytes(config_20b: ModelConfig) -> None:
+    """Of dense weights all but the router's, and of keys and values; a scale for 32, or a head."""
+    exact = gpu_floor.decode(config_20b, 1, 1000).bytes
+    int8 = gpu_floor.decode(config_20b, 1, 1000, {"precision": "int8"}).bytes
+    dense = 24 * 2880 * 2 * (64 + 8) * 64 + 2880 * 201088
+    assert exact - int8 == pytest.approx(dense * (2 - 34 / 32))
+    kv_int8 = gpu_floor.decode(config_20b, 1, 1000, {"kv_cache_dtype": "int8"}).bytes
+    assert exact - kv_int8 == pytest.approx(12 * (1000 + 128) * 2 * 8 * (2 * 64 - 68))
