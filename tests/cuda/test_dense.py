@@ -56,9 +56,9 @@ def product(weights: str, num_tokens: int, rows: int, cols: int) -> Product:
 
 
 def assert_close(found: npt.NDArray[np.float32], p: Product, besides: Any = 0.0) -> None:
-    """Each output is off by no more than sums of floats are, of its own size."""
+    """Each output is off by no more than sums of floats are that tensor cores cut off."""
     sizes = abs(row_values(p.rows, p.weight.shape[1])) @ abs(weight_values(p.weight, p.weights)).T
-    assert (abs(found - p.expected - besides) <= 1e-6 * sizes + 1e-6 * abs(besides)).all()
+    assert (abs(found - p.expected - besides) <= 4e-6 * sizes + 1e-6 * abs(besides)).all()
 
 
 # Rows and columns that fill no tile; fewer steps of columns than segments, and more.
