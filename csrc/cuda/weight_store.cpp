@@ -64,14 +64,14 @@ class Loader {
       : base_(base),
         head_dim_(head_dim),
         pinned_(bytes, "loading weights"),
-        staging_(bytes, "loading weights") {}
+        staging_((bytes + 3) / 4 * 4, "loading weights") {}  // scales are made up by words
 
   void Load(const Piece& piece) {
-    const PlacedWeight& w = *piece.weight;
-    if (!w.data) return MakeUp(piece);
-    if (w.kind == PlacedWeight::Kind::kPlain) return LoadPlain(piece);
-    if (w.format == WeightFormat::kMxfp4) return LoadMxfp4(piece);
-    LoadDense(piece);
+    const bool packed = piece.weight->kind != PlacedWeight::Kind::kPlain;
+    auto* to = packed ? staging_.as<uint8_t>() : Target(piece);
+    piece.weight->data ? Read(piece, to) : MakeUp(piece, to);
+    if (packed) PackStaged(piece);
+    Synchronize(stream_);
   }
 
  private:
@@ -87,28 +87,52 @@ class Loader {
     return base_ + w.offset + piece.index * matrix + row;
   }
 
-  void LoadPlain(const Piece& piece) {
-    const int64_t bytes = SourceBytes(piece);
-    std::memcpy(pinned_.as<char>(),
-                piece.weight->data + First(piece) * piece.weight->SourceRowBytes(),
-                static_cast<size_t>(bytes));
-    CopyToDevice(Target(piece), pinned_.as<char>(), bytes, stream_);
-    Synchronize(stream_);
+  // Bytes of the piece's codes, which the scales follow, or of all of it.
+  static int64_t DataBytes(const Piece& piece) {
+    const PlacedWeight& w = *piece.weight;
+    const bool mxfp4 = w.format == WeightFormat::kMxfp4;
+    return piece.count * piece.rows * (mxfp4 ? w.cols / 2 : w.SourceRowBytes());
   }
 
-  void LoadDense(const Piece& piece) {
+  void Read(const Piece& piece, uint8_t* to) {
     const PlacedWeight& w = *piece.weight;
-    const int64_t bytes = SourceBytes(piece);
-    std::memcpy(pinned_.as<char>(), w.data + First(piece) * w.SourceRowBytes(),
-                static_cast<size_t>(bytes));
-    RequireFinite(piece);
-    CopyToDevice(staging_.as<char>(), pinned_.as<char>(), bytes, stream_);
+    const int64_t rows = piece.count * piece.rows, data = DataBytes(piece);
+    std::memcpy(pinned_.as<char>(), w.data + First(piece) * (data / rows),
+                static_cast<size_t>(data));
+    if (w.format == WeightFormat::kMxfp4) {
+      const int64_t scale_row = w.cols / kMxfp4BlockSize;
+      std::memcpy(pinned_.as<char>(data), w.scales + First(piece) * scale_row,
+                  static_cast<size_t>(rows * scale_row));
+    } else if (w.kind == PlacedWeight::Kind::kTiles) {
+      RequireFinite(piece);
+    }
+    CopyToDevice(to, pinned_.as<char>(), SourceBytes(piece), stream_);
+  }
+
+  void MakeUp(const Piece& piece, uint8_t* to) {
+    const PlacedWeight& w = *piece.weight;
+    const auto seed = static_cast<uint64_t>(Target(piece) - base_);
+    const int64_t data = DataBytes(piece);
+    if (w.format == WeightFormat::kMxfp4) {
+      DummyMxfp4(reinterpret_cast<uint32_t*>(to), reinterpret_cast<uint32_t*>(to + data),
+                 data / kMxfp4BlockBytes, seed, stream_);
+    } else {
+      DummyBf16(reinterpret_cast<uint16_t*>(to), data / 2, w.mean, seed, stream_);
+    }
+  }
+
+  void PackStaged(const Piece& piece) {
+    const PlacedWeight& w = *piece.weight;
+    if (w.format == WeightFormat::kMxfp4) {
+      return PackMxfp4({staging_.as<uint8_t>(), staging_.as<uint8_t>(DataBytes(piece)), piece.count,
+                        piece.rows, w.cols, Target(piece)},
+                       stream_);
+    }
     for (int64_t i = 0; i < piece.count; ++i) {
       Pack({staging_.as<uint16_t>(i * piece.rows * w.SourceRowBytes()), piece.rows, w.cols, w.order,
             head_dim_, w.format, Target(piece) + i * (w.Bytes() / w.count)},
            stream_);
     }
-    Synchronize(stream_);
   }
 
   // Of the piece in pinned memory.
@@ -123,38 +147,6 @@ class Loader {
       throw CheckpointError("unusable weights", piece.weight->name, "finite numbers",
                             "NaN or infinity in row " + std::to_string(First(piece) + row));
     }
-  }
-
-  void LoadMxfp4(const Piece& piece) {
-    const PlacedWeight& w = *piece.weight;
-    const int64_t code_row = w.cols / 2, scale_row = w.cols / 32;
-    const int64_t rows = piece.count * piece.rows, codes = rows * code_row;
-    std::memcpy(pinned_.as<char>(), w.data + First(piece) * code_row, static_cast<size_t>(codes));
-    std::memcpy(pinned_.as<char>(codes), w.scales + First(piece) * scale_row,
-                static_cast<size_t>(rows * scale_row));
-    CopyToDevice(staging_.as<char>(), pinned_.as<char>(), codes + rows * scale_row, stream_);
-    PackMxfp4({staging_.as<uint8_t>(), staging_.as<uint8_t>(codes), piece.count, piece.rows, w.cols,
-               Target(piece)},
-              stream_);
-    Synchronize(stream_);
-  }
-
-  void MakeUp(const Piece& piece) {
-    const PlacedWeight& w = *piece.weight;
-    const int64_t matrix = w.Bytes() / w.count;
-    const int64_t bytes = piece.rows == w.rows ? piece.count * matrix
-                          : w.kind == PlacedWeight::Kind::kPlain
-                              ? SourceBytes(piece)
-                              : (piece.rows + kTileRows - 1) / kTileRows *
-                                    (matrix / ((w.rows + kTileRows - 1) / kTileRows));
-    uint8_t* target = Target(piece);
-    const auto seed = static_cast<uint64_t>(target - base_);
-    if (w.format == WeightFormat::kBf16) {
-      DummyBf16(reinterpret_cast<uint16_t*>(target), bytes / 2, w.mean, seed, stream_);
-    } else {
-      DummyBlocks(target, bytes, w.format, seed, stream_);
-    }
-    Synchronize(stream_);
   }
 
   uint8_t* base_;

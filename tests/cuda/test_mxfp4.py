@@ -14,12 +14,33 @@ def test_every_weight_comes_back(shape: tuple[int, int, int]) -> None:
     count, rows, columns = shape
     random = np.random.default_rng(rows)
     blocks = random.integers(0, 256, (count, rows, columns // 32, 16), np.uint8)
-    scales = random.integers(0, 255, (count, rows, columns // 32), np.uint8)
+    # Scales of a row that lie up to 2^24 apart, which is what f16 can hold.
+    largest = random.integers(24, 255, (count, rows, 1))
+    scales = (largest - random.integers(0, 25, (count, rows, columns // 32))).astype(np.uint8)
+    # Blocks of zeros may have any scale.
+    nothing = random.random(scales.shape) < 0.2
+    blocks[nothing] &= 0x88
+    scales[nothing] = random.integers(0, 255, np.count_nonzero(nothing))
     packed = _core.cuda_ops.pack_mxfp4(blocks, scales)
     for i in range(count):
         found = _core.cuda_ops.unpack_mxfp4(packed[i], rows, columns)
         expected = dequantise(blocks[i], scales[i])
-        assert (found.view(np.uint32) == expected.view(np.uint32)).all()
+        zeros = expected == 0
+        assert (found[zeros] == 0).all()
+        assert (found[~zeros].view(np.uint32) == expected[~zeros].view(np.uint32)).all()
+
+
+def test_weights_far_below_the_largest_of_their_row() -> None:
+    """They are rounded to what f16 can hold beside the row's largest scale."""
+    random = np.random.default_rng(0)
+    blocks = random.integers(0, 256, (1, 64, 6, 16), np.uint8)
+    scales = random.integers(60, 180, (1, 64, 6), np.uint8)
+    packed = _core.cuda_ops.pack_mxfp4(blocks, scales)
+    found = _core.cuda_ops.unpack_mxfp4(packed[0], 64, 192).astype(np.float64)
+    unit = np.ldexp(1.0, scales[0].max(axis=1).astype(int)[:, None] - 127 - 25)
+    error = np.abs(found - dequantise(blocks[0], scales[0]))
+    assert (error <= unit / 2).all()
+    assert (error > unit / 4).any()
 
 
 def test_every_code_and_scale() -> None:

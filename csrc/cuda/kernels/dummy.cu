@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "cuda/kernels/pack.h"
+#include "base/mxfp4.h"
 #include "cuda/launch.h"
 #include "cuda/primitives.h"
 
@@ -11,9 +11,6 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int64_t kMaxBlocks = 4096;
-// Of packed formats that have codes and scales by turns.
-constexpr int64_t kCodeWords = kInt8CodeBytes / 4, kBlockWords = kInt8HalfTileBytes / 4;
-static_assert(kMxfp4TileBytes == kInt8HalfTileBytes);
 
 dim3 BlocksFor(int64_t threads) {
   return dim3(static_cast<unsigned>(std::min((threads + kThreads - 1) / kThreads, kMaxBlocks)));
@@ -38,15 +35,13 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// Words of scales become `scales` or, for some, 1 more where `larger` has ones.
+// least + some of the bits of `mask`, for each word.
 __global__ void __launch_bounds__(kThreads)
-    DummyBlocksKernel(uint32_t* out, int64_t words, uint32_t scales, uint32_t larger,
-                      uint64_t seed) {
+    DummyWordsKernel(uint32_t* out, int64_t count, uint32_t least, uint32_t mask, uint64_t seed) {
   WaitForInputs();
   const int64_t step = int64_t{gridDim.x} * kThreads;
-  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < words; i += step) {
-    const uint32_t bits = RandomBits(static_cast<uint64_t>(i), seed);
-    out[i] = i % kBlockWords < kCodeWords ? bits : scales + (bits & larger);
+  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < count; i += step) {
+    out[i] = least + (RandomBits(static_cast<uint64_t>(i), seed) & mask);
   }
 }
 
@@ -57,13 +52,13 @@ void DummyBf16(uint16_t* out, int64_t count, float mean, uint64_t seed, Stream s
          count, mean, seed);
 }
 
-void DummyBlocks(uint8_t* out, int64_t bytes, WeightFormat format, uint64_t seed, Stream stream) {
-  // mxfp4: 2^-7 and 2^-6. int8: 2^-11, and a 128th more.
-  const bool mxfp4 = format == WeightFormat::kMxfp4;
-  const uint32_t scales = mxfp4 ? 0x78787878u : 0x3A003A00u;
-  const uint32_t larger = mxfp4 ? 0x01010101u : 0x00010001u;
-  Launch(DummyBlocksKernel, {BlocksFor(bytes / 4), kThreads}, static_cast<cudaStream_t>(stream),
-         reinterpret_cast<uint32_t*>(out), bytes / 4, scales, larger, seed);
+void DummyMxfp4(uint32_t* blocks, uint32_t* scales, int64_t count, uint64_t seed, Stream stream) {
+  const int64_t words = count * kMxfp4BlockBytes / 4, scale_words = (count + 3) / 4;
+  auto* cuda_stream = static_cast<cudaStream_t>(stream);
+  Launch(DummyWordsKernel, {BlocksFor(words), kThreads}, cuda_stream, blocks, words, 0u, ~0u, seed);
+  // 2^-7 and 2^-6: weights of some hundredths.
+  Launch(DummyWordsKernel, {BlocksFor(scale_words), kThreads}, cuda_stream, scales, scale_words,
+         0x78787878u, 0x01010101u, ~seed);
 }
 
 }  // namespace motet::cuda

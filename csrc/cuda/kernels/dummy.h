@@ -3,14 +3,14 @@
 
 #include <cstdint>
 
-#include "base/matrix.h"
 #include "cuda/memory.h"
 
 namespace motet::cuda {
 
 // Uniform, at most 0.05 from `mean`.
 void DummyBf16(uint16_t* out, int64_t count, float mean, uint64_t seed, Stream stream);
-// Packed kMxfp4 or kInt8 of any codes; weights are some hundredths in size.
-void DummyBlocks(uint8_t* out, int64_t bytes, WeightFormat format, uint64_t seed, Stream stream);
+// `count` blocks as checkpoints have them (base/mxfp4.h), scales filled up to a multiple of 4; any
+// codes, and weights some hundredths in size.
+void DummyMxfp4(uint32_t* blocks, uint32_t* scales, int64_t count, uint64_t seed, Stream stream);
 
 }  // namespace motet::cuda

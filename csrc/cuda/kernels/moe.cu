@@ -1,6 +1,7 @@
 #include "cuda/kernels/moe.h"
 
 #include "cuda/kernels/moe_few.cuh"
+#include "cuda/kernels/moe_many.cuh"
 #include "cuda/kernels/moe_output.cuh"
 #include "cuda/launch.h"
 
@@ -54,7 +55,7 @@ void LaunchProduct(const MoeArgs& args, const ExpertProduct& product, int64_t ou
     return;
   }
   constexpr int kShared = ManyStage<Tile>::kAllBytes;
-  static_assert(kShared >= Output::kSharedBytes && kShared <= 99 << 10);
+  static_assert(kShared >= kSumBytes && kShared <= 99 << 10);
   Launch(MoeManyKernel<Tile, Output>, {blocks(kManyRows), kMoeThreads, kShared}, stream, product,
          output);
 }

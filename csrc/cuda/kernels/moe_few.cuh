@@ -23,9 +23,7 @@ __global__ void __launch_bounds__(kMoeThreads, 3) MoeFewKernel(ExpertProduct p, 
   // Rows that only fill up the output have no weights.
   const bool has_weights = tile_row < p.TileRows() && work.count > 0;
   const int steps = has_weights ? SegmentBegin(p.steps, segment + 1) - first : 0;
-  // In vectors of 16 bytes, to keep one register and not two.
-  const int weights_at =
-      ((work.expert * p.TileRows() + tile_row) * p.steps + first) * (Tile::kBytes / 16);
+  const int weights_at = p.TilesAt<Tile>(work.expert, tile_row) + first * (Tile::kBytes / 16);
   Tile tiles[kAtOnce];
   const auto load = [&](int begin) {
     const auto* weights = reinterpret_cast<const uint4*>(p.weights) + weights_at;
@@ -36,6 +34,8 @@ __global__ void __launch_bounds__(kMoeThreads, 3) MoeFewKernel(ExpertProduct p, 
     }
   };
   load(0);
+  const int output_row = tile_row * kTileRows + static_cast<int>(threadIdx.x) % kTileRows;
+  const float unit = p.Unit<Tile>(work.expert, output_row);
   if (p.lists_are_old) WaitForInputs();
   LetNextStart();
 
@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(kMoeThreads, 3) MoeFewKernel(ExpertProduct p, 
     in[0] = p.in.high + at;
     if constexpr (kArrays == 2) in[1] = p.in.low + at;
 
-    float acc[1][4] = {};
+    float acc[1][1][4] = {};
     for (int begin = 0; begin < steps; begin += kAtOnce) {
       if (steps > kAtOnce && chunk + begin > 0) load(begin);
       // A step's operands are read while the one before it is multiplied.
@@ -67,7 +67,8 @@ __global__ void __launch_bounds__(kMoeThreads, 3) MoeFewKernel(ExpertProduct p, 
 #pragma unroll
         for (int j = 0; j < 2 * kArrays; ++j) now[j % 2][j / 2] = next[j % 2][j / 2];
         if (i + 1 < kAtOnce && begin + i + 1 < steps) fetch(i + 1);
-        tiles[i].MultiplyAdd(acc, [&](int, int block, int array) { return now[block][array]; });
+        MultiplyAdd(acc, reinterpret_cast<const Tile(&)[1]>(tiles[i]),
+                    [&](int, int block, int array) { return now[block][array]; });
       }
 #pragma unroll
       for (int i = 0; i < kArrays; ++i) in[i] += kAtOnce * kStepColumns;
@@ -75,10 +76,10 @@ __global__ void __launch_bounds__(kMoeThreads, 3) MoeFewKernel(ExpertProduct p, 
 
     // Two buffers: a warp may be a chunk ahead of others, not two.
     float* mine = partial[chunk % 2][segment];
-    mine[2 * t * kStride + g] = acc[0][0];
-    mine[(2 * t + 1) * kStride + g] = acc[0][1];
-    mine[2 * t * kStride + g + 8] = acc[0][2];
-    mine[(2 * t + 1) * kStride + g + 8] = acc[0][3];
+    mine[2 * t * kStride + g] = acc[0][0][0];
+    mine[(2 * t + 1) * kStride + g] = acc[0][0][1];
+    mine[2 * t * kStride + g + 8] = acc[0][0][2];
+    mine[(2 * t + 1) * kStride + g + 8] = acc[0][0][3];
     __syncthreads();
     const int token = static_cast<int>(threadIdx.x) / kTileRows;
     const int row = static_cast<int>(threadIdx.x) % kTileRows;
@@ -88,9 +89,9 @@ __global__ void __launch_bounds__(kMoeThreads, 3) MoeFewKernel(ExpertProduct p, 
       for (int s = 0; s < kSegments; ++s) {
         sum = Add(sum, partial[chunk % 2][s][token * kStride + row]);
       }
-      const int i = chunk * kTokenTile + token, output_row = tile_row * kTileRows + row;
+      const int i = chunk * kTokenTile + token;
       output.StoreRows(i < work.count, work.first + i, output_row,
-                       Add(Multiply(sum, Tile::kUnit), p.Bias(work.expert, output_row)));
+                       Add(Multiply(sum, unit), p.Bias(work.expert, output_row)));
     }
   }
 }

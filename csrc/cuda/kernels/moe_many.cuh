@@ -1,48 +1,50 @@
-// Products of the experts for many tokens each. A block has 128 rows of an expert's matrix, 16 a
+// Products of the experts for many tokens each. A block has 256 rows of an expert's matrix, 32 a
 // warp, and up to 64 of its tokens: weights are decoded once for all of these, and tokens come
-// through shared memory for all of those. Both arrive by asynchronous copies, steps ahead.
+// through shared memory for all of those. Both arrive by asynchronous copies, steps ahead. (With
+// half the rows, tokens would be read twice as often as shared memory, and the second-level cache,
+// can keep up with tensor cores.)
 #pragma once
 
 #include "cuda/kernels/moe_tile.cuh"
 
 namespace motet::cuda {
 
-inline constexpr int kManyRows = kMoeThreads / kWarpSize * kTileRows;
+inline constexpr int kManyWarps = kMoeThreads / kWarpSize;
+inline constexpr int kWarpTiles = 2;  // of rows
+inline constexpr int kManyRows = kManyWarps * kWarpTiles * kTileRows;
 
 template <class Tile>
 struct ManyStage {
   static constexpr int kTokenBytes = kStepColumns * 2;
   static constexpr int kArrayBytes = kManyMoeTokens * kTokenBytes;
   static constexpr int kWeightsAt = Tile::kRowArrays * kArrayBytes;
-  static constexpr int kBytes = kWeightsAt + kMoeThreads / kWarpSize * Tile::kBytes;
-  static constexpr int kTotalsAt = Tile::kStages * kBytes;
-  static constexpr int kAllBytes = kTotalsAt + kManyRows * kManyMoeTokens * 4;
+  static constexpr int kWarpBytes = kWarpTiles * Tile::kBytes;
+  static constexpr int kBytes = kWeightsAt + kManyWarps * kWarpBytes;
+  static constexpr int kAllBytes = Tile::kStages * kBytes;
 };
 
-// A lane's sums over the segments so far, one for each token tile: out of the registers, since
-// they change eight times only.
-template <class Tile>
-__device__ __forceinline__ float4& Total(int n) {
-  auto* totals = reinterpret_cast<float4*>(SharedMemory() + ManyStage<Tile>::kTotalsAt);
-  return totals[n * kMoeThreads + static_cast<int>(threadIdx.x)];
-}
+// Sums leave through shared memory, where a token's rows follow each other: [kManyMoeTokens]
+// [kSumStride]. Lanes of different t are in different banks.
+inline constexpr int kSumStride = kManyRows + 4;
+inline constexpr int kSumBytes = kManyMoeTokens * kSumStride * 4;
 
 // Where a token's chunk of 16 bytes lies: halves of 64 bytes change places in odd tokens, so that
 // the lanes of a warp, four chunks of eight tokens, are in different banks.
-__device__ __forceinline__ int ChunkAt(int token, int chunk) {
+constexpr __device__ __forceinline__ int ChunkAt(int token, int chunk) {
   return token * (kStepColumns * 2) + 16 * (chunk ^ (token % 2 * 4));
 }
 
-// Total() of the block's rows and 8 * kTokenTiles tokens, which are as many as the work has or
-// more.
+// Adds the products of the block's rows and 8 * kTokenTiles tokens, which are as many as the work
+// has or more, to `total`, zeros. `tile_row` is the warp's first, which must be there.
 template <class Tile, int kTokenTiles>
-__device__ __forceinline__ void ManyProduct(const ExpertProduct& p, int tile_row) {
+__device__ __forceinline__ void ManyProduct(const ExpertProduct& p, const ExpertTile& work,
+                                            int tile_row,
+                                            float (&total)[kWarpTiles][kTokenTiles][4]) {
   using Stage = ManyStage<Tile>;
   constexpr int kArrays = Tile::kRowArrays, kStages = Tile::kStages;
   constexpr int kTokens = kTokenTiles * kTokenTile;
   constexpr int kChunks = kStepColumns / 8, kTokensAtOnce = kMoeThreads / kChunks;
   constexpr int kCopies = (kTokens + kTokensAtOnce - 1) / kTokensAtOnce;
-  const ExpertTile work = p.tiles[blockIdx.y];
   const int lane = LaneIndex(), warp = WarpIndex();
 
   // What this thread copies each step, and where to in a stage.
@@ -54,17 +56,18 @@ __device__ __forceinline__ void ManyProduct(const ExpertProduct& p, int tile_row
     const int token = first_token + i * kTokensAtOnce;
     in_at[i] = (token < work.count ? p.InAt(work.first + token) : 0) + 8 * chunk;
   }
-  // In vectors of 16 bytes: 32 bits reach far enough, and registers are scarce.
+  // Instead of a row of tiles that is not there, the one before it again.
   constexpr int kVectors = Tile::kBytes / 16;
-  int weights_at = (work.expert * p.TileRows() + tile_row) * p.steps * kVectors + lane;
-  char* const in_to = SharedMemory() + ChunkAt(first_token, chunk);
-  char* const weights_to = SharedMemory() + Stage::kWeightsAt + warp * Tile::kBytes + 16 * lane;
+  int weights_at = p.TilesAt<Tile>(work.expert, tile_row) + lane;
+  const int next_row = tile_row + 1 < p.TileRows() ? p.RowVectors<Tile>() : 0;
+  const int in_to = ChunkAt(first_token, chunk);
+  const int weights_from = Stage::kWeightsAt + warp * Stage::kWarpBytes;
   const auto copy = [&](int stage) {
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
       const int token = first_token + i * kTokensAtOnce;
       if (kTokens % kTokensAtOnce != 0 && token >= kTokens) break;
-      char* to = in_to + stage + i * kTokensAtOnce * Stage::kTokenBytes;
+      char* to = SharedMemory() + in_to + stage + i * kTokensAtOnce * Stage::kTokenBytes;
       CopyAsync16(to, p.in.high + in_at[i], token < work.count);
       if constexpr (kArrays == 2) {
         CopyAsync16(to + Stage::kArrayBytes, p.in.low + in_at[i], token < work.count);
@@ -73,13 +76,18 @@ __device__ __forceinline__ void ManyProduct(const ExpertProduct& p, int tile_row
     }
     const auto* weights = reinterpret_cast<const uint4*>(p.weights) + weights_at;
 #pragma unroll
-    for (int i = 0; i < kVectors; i += kWarpSize) {
-      if (i + lane < kVectors) CopyAsync16(weights_to + stage + 16 * i, weights + i);
+    for (int r = 0; r < kWarpTiles; ++r) {
+#pragma unroll
+      for (int i = 0; i < kVectors; i += kWarpSize) {
+        if (i + lane >= kVectors) break;
+        CopyAsync16(SharedMemory() + weights_from + stage + r * Tile::kBytes + 16 * (i + lane),
+                    weights + r * next_row + i);
+      }
     }
     weights_at += kVectors;
   };
   const auto advance = [](int& stage) {
-    stage = stage + Stage::kBytes < Stage::kTotalsAt ? stage + Stage::kBytes : 0;
+    stage = stage + Stage::kBytes < Stage::kAllBytes ? stage + Stage::kBytes : 0;
   };
 #pragma unroll
   for (int s = 0; s < kStages - 1; ++s) {
@@ -87,12 +95,10 @@ __device__ __forceinline__ void ManyProduct(const ExpertProduct& p, int tile_row
     CopyCommit();
   }
 
-  float acc[kTokenTiles][4] = {};
-#pragma unroll
-  for (int n = 0; n < kTokenTiles; ++n) Total<Tile>(n) = make_float4(0, 0, 0, 0);
-  // Operands of a step's two blocks of columns.
-  const char* const rows[2] = {SharedMemory() + ChunkAt(lane / 4, lane % 4),
-                               SharedMemory() + ChunkAt(lane / 4, lane % 4 + 4)};
+  float acc[kWarpTiles][kTokenTiles][4] = {};
+  // Operands of a step's first block of columns; those of the second are 64 bytes off.
+  const int rows_from = ChunkAt(lane / 4, lane % 4);
+  static_assert(ChunkAt(1, 4) == (ChunkAt(1, 0) ^ 64) && Stage::kBytes % 128 == 0);
   int stage = 0, copy_stage = (kStages - 1) * Stage::kBytes;
   // Where the segment that a step belongs to ends.
   const auto end_of_segment = [&](int step) {
@@ -107,65 +113,91 @@ __device__ __forceinline__ void ManyProduct(const ExpertProduct& p, int tile_row
       advance(copy_stage);
     }
     CopyCommit();
-    const Tile tile =
-        Tile::LoadShared(SharedMemory() + stage + Stage::kWeightsAt + warp * Tile::kBytes);
-    tile.MultiplyAdd(acc, [&](int n, int block, int array) {
-      return *reinterpret_cast<const uint4*>(rows[block] + stage + array * Stage::kArrayBytes +
+    Tile tiles[kWarpTiles];
+#pragma unroll
+    for (int r = 0; r < kWarpTiles; ++r) {
+      tiles[r] = Tile::LoadShared(reinterpret_cast<const uint8_t*>(SharedMemory()) + weights_from +
+                                  stage + r * Tile::kBytes);
+    }
+    MultiplyAdd(acc, tiles, [&](int n, int block, int array) {
+      return *reinterpret_cast<const uint4*>(SharedMemory() + ((rows_from + stage) ^ (64 * block)) +
+                                             array * Stage::kArrayBytes +
                                              n * kTokenTile * Stage::kTokenBytes);
     });
     advance(stage);
     if (step + 1 < segment_end) continue;
     segment_end = end_of_segment(segment_end);
 #pragma unroll
-    for (int n = 0; n < kTokenTiles; ++n) {
-      const float4 sums = Total<Tile>(n);
-      Total<Tile>(n) = make_float4(Add(sums.x, acc[n][0]), Add(sums.y, acc[n][1]),
-                                   Add(sums.z, acc[n][2]), Add(sums.w, acc[n][3]));
+    for (int r = 0; r < kWarpTiles; ++r) {
 #pragma unroll
-      for (float& sum : acc[n]) sum = 0;
+      for (int n = 0; n < kTokenTiles; ++n) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          total[r][n][i] = Add(total[r][n][i], acc[r][n][i]);
+          acc[r][n][i] = 0;
+        }
+      }
     }
   }
   CopyWait<0>();
 }
 
 template <class Tile, int kTokenTiles, class Output>
-__device__ __forceinline__ void ManyTokens(const ExpertProduct& p, const Output& output) {
-  const int tile_row = static_cast<int>(blockIdx.x) * (kManyRows / kTileRows) + WarpIndex();
-  // Rows that only fill up the block take the last ones' weights, and become zeros.
-  const bool has_rows = tile_row < p.TileRows();
-  ManyProduct<Tile, kTokenTiles>(p, has_rows ? tile_row : p.TileRows() - 1);
-  const ExpertTile work = p.tiles[blockIdx.y];  // again: cheaper than to keep it
-  if (!has_rows) {
-    for (int n = 0; n < kTokenTiles; ++n) Total<Tile>(n) = make_float4(0, 0, 0, 0);
+__device__ __forceinline__ void ManyTokens(const ExpertProduct& p, const ExpertTile& work,
+                                           const Output& output) {
+  const int first_row = static_cast<int>(blockIdx.x) * kManyRows;
+  const int tile_row = first_row / kTileRows + WarpIndex() * kWarpTiles;
+  float total[kWarpTiles][kTokenTiles][4] = {};
+  // Rows that only fill up the block take others' weights, and become zeros: their units are.
+  ManyProduct<Tile>(p, work, tile_row < p.TileRows() ? tile_row : p.TileRows() - 1, total);
+  auto* sums = reinterpret_cast<float*>(SharedMemory());
+  const int g = LaneIndex() / 4, t = LaneIndex() % 4;
+  __syncthreads();  // all are done with their operands
+#pragma unroll
+  for (int r = 0; r < kWarpTiles; ++r) {
+    float* to = sums + (WarpIndex() * kWarpTiles + r) * kTileRows + g;
+#pragma unroll
+    for (int n = 0; n < kTokenTiles; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int token = n * kTokenTile + 2 * t + i % 2;
+        to[token * kSumStride + i / 2 * 8] = total[r][n][i];
+      }
+    }
   }
-  const int row = tile_row * kTileRows + LaneIndex() / 4;
-  const float bias = p.Bias(work.expert, row), bias_plus_8 = p.Bias(work.expert, row + 8);
-  output.template StoreTile<kTokenTiles>(work, tile_row, [&](int n) {
-    const float4 sums = Total<Tile>(n);
-    return make_float4(Add(Multiply(sums.x, Tile::kUnit), bias),
-                       Add(Multiply(sums.y, Tile::kUnit), bias),
-                       Add(Multiply(sums.z, Tile::kUnit), bias_plus_8),
-                       Add(Multiply(sums.w, Tile::kUnit), bias_plus_8));
-  });
+  __syncthreads();
+  constexpr int kFours = kManyRows / 4;
+  const int column = 4 * static_cast<int>(threadIdx.x % kFours), row = first_row + column;
+  float unit[4], bias[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    unit[i] = p.Unit<Tile>(work.expert, row + i);
+    bias[i] = p.Bias(work.expert, row + i);
+  }
+  for (int i = static_cast<int>(threadIdx.x) / kFours; i < work.count; i += kMoeThreads / kFours) {
+    const float4 sum = *reinterpret_cast<const float4*>(sums + i * kSumStride + column);
+    output.StoreFour(
+        work.first + i, row,
+        {Add(Multiply(sum.x, unit[0]), bias[0]), Add(Multiply(sum.y, unit[1]), bias[1]),
+         Add(Multiply(sum.z, unit[2]), bias[2]), Add(Multiply(sum.w, unit[3]), bias[3])});
+  }
 }
 
-// Calls output.StoreTile(work, tile_row, values) in all threads; values(n) are those of a token
-// tile as MmaF16 has them.
+// Calls output.StoreFour(pair, row, values of four rows); row may be past the last.
 template <class Tile, class Output>
-__global__ void __launch_bounds__(kMoeThreads, Tile::kBlocks)
-    MoeManyKernel(ExpertProduct p, Output output) {
+__global__ void __launch_bounds__(kMoeThreads, 1) MoeManyKernel(ExpertProduct p, Output output) {
   WaitForInputs();
   LetNextStart();
-  const int count = p.tiles[blockIdx.y].count;
-  if (count == 0) return;
-  if (count <= kTokenTile) {
-    ManyTokens<Tile, 1>(p, output);
-  } else if (count <= 2 * kTokenTile) {
-    ManyTokens<Tile, 2>(p, output);
-  } else if (count <= 4 * kTokenTile) {
-    ManyTokens<Tile, 4>(p, output);
+  const ExpertTile work = p.tiles[blockIdx.y];
+  if (work.count == 0) return;
+  if (work.count <= kTokenTile) {
+    ManyTokens<Tile, 1>(p, work, output);
+  } else if (work.count <= 2 * kTokenTile) {
+    ManyTokens<Tile, 2>(p, work, output);
+  } else if (work.count <= 4 * kTokenTile) {
+    ManyTokens<Tile, 4>(p, work, output);
   } else {
-    ManyTokens<Tile, kManyMoeTokens / kTokenTile>(p, output);
+    ManyTokens<Tile, kManyMoeTokens / kTokenTile>(p, work, output);
   }
 }
 

@@ -16,8 +16,9 @@ inline constexpr int kTokenTile = 8;  // tokens of an mma
 
 // One product of the experts: out = in Wᵀ + bias.
 struct ExpertProduct {
-  const uint8_t* weights;  // packed, [experts, tile rows, steps] tiles, less than 32 GB
-  const uint16_t* bias;    // [experts, rows] bf16
+  const uint8_t*
+      weights;  // packed, [experts, tile rows]: `steps` tiles and Tile::kRowBytes; less than 32 GB
+  const uint16_t* bias;  // [experts, rows] bf16
   int rows;
   int steps;  // of kStepColumns columns
   Rows in;
@@ -30,6 +31,25 @@ struct ExpertProduct {
     return {static_cast<int>(work.x), static_cast<int>(work.y), static_cast<int>(work.z), 0};
   }
   __device__ __forceinline__ int TileRows() const { return (rows + kTileRows - 1) / kTileRows; }
+  // Where the tiles of a row of them start, in vectors of 16 bytes: 32 bits can count them, and are
+  // one register.
+  template <class Tile>
+  __device__ __forceinline__ int TilesAt(int expert, int tile_row) const {
+    return (expert * TileRows() + tile_row) * RowVectors<Tile>();
+  }
+  template <class Tile>
+  __device__ __forceinline__ int RowVectors() const {
+    return steps * (Tile::kBytes / 16) + Tile::kRowBytes / 16;
+  }
+  // What the sums of a row are to be multiplied by.
+  template <class Tile>
+  __device__ __forceinline__ float Unit(int expert, int row) const {
+    const int tile_row = row / kTileRows;
+    if (tile_row >= TileRows()) return 0;
+    return Tile::Unit(
+        weights + int64_t{TilesAt<Tile>(expert, tile_row)} * 16 + steps * Tile::kBytes,
+        row % kTileRows);
+  }
   // Where a pair's row of `in` starts; kMaxMoeTokens rows have fewer than 2^31 values.
   __device__ __forceinline__ int InAt(int pair) const {
     return (in_row ? in_row[pair] : pair) * static_cast<int>(in.stride);
@@ -39,91 +59,123 @@ struct ExpertProduct {
   }
 };
 
-// A lane's part of a tile of weights. MultiplyAdd: acc[n] += the tile times tokens 8n .. 8n+7,
-// where rows(n, block, array) is the lane's operand B of a block of 32 columns in Rows' `high` or,
-// if kRowArrays is 2, `low`.
+// A lane's part of a tile of weights:
+//
+//   kBytes, kRowBytes    of a tile, and of what follows the tiles of a row of them
+//   Load(tile)           from global memory; LoadShared(tile), from shared memory
+//   Unit(row_bytes, row) what the sums of a row of the 16 are times
+//   Decode(block)        the columns of a block of 32, as Multiply takes them: Decoded
+//   Multiply(d, first, weights, x)   as a format's of dense_tile.cuh
 struct Mxfp4Tile {
-  static constexpr int kBytes = kMxfp4TileBytes;
+  static constexpr int kBytes = kMxfp4TileBytes, kRowBytes = kMxfp4RowBytes;
   static constexpr int kAtOnce = 6;     // that a lane keeps: of all of a segment up to 3072 columns
   static constexpr int kStages = 4;     // of the kernel for many tokens
-  static constexpr int kBlocks = 2;     // of it, a multiprocessor
   static constexpr int kRowArrays = 1;  // RowFormat::kF16
-  static constexpr float kUnit = kMxfp4CodeUnit;  // sums are of the weights divided by this
+
+  struct Decoded {
+    uint32_t a[2][4];  // operands of both halves
+  };
 
   uint4 codes;
   uint32_t scales;
 
   __device__ __forceinline__ static Mxfp4Tile Load(const uint8_t* tile) {
-    const int lane = LaneIndex();
-    return {LoadOnce(reinterpret_cast<const uint4*>(tile) + lane), Scales(tile, lane)};
+    return {LoadOnce(reinterpret_cast<const uint4*>(tile) + LaneIndex()), Scales(tile)};
   }
-  __device__ __forceinline__ static Mxfp4Tile LoadShared(const char* shared) {
-    const int lane = LaneIndex();
-    const auto* tile = reinterpret_cast<const uint8_t*>(shared);
-    return {reinterpret_cast<const uint4*>(tile)[lane], Scales(tile, lane)};
+  __device__ __forceinline__ static Mxfp4Tile LoadShared(const uint8_t* tile) {
+    return {reinterpret_cast<const uint4*>(tile)[LaneIndex()], Scales(tile)};
+  }
+  __device__ __forceinline__ static float Unit(const uint8_t* row_bytes, int row) {
+    return BitsToFloat(Mxfp4UnitBits(row_bytes[row]));
   }
 
-  template <int kTokenTiles, class GetRows>
-  __device__ __forceinline__ void MultiplyAdd(float (&acc)[kTokenTiles][4],
-                                              const GetRows& rows) const {
-    auto& d = reinterpret_cast<float (&)[1][kTokenTiles][4]>(acc);
+  __device__ __forceinline__ Decoded Decode(int block) const {
+    Decoded w;
+    const uint32_t words[2] = {block == 0 ? codes.x : codes.z, block == 0 ? codes.y : codes.w};
+    const uint32_t scale = Mxfp4ScaleF16(scales, 2 * block),
+                   scale_plus_8 = Mxfp4ScaleF16(scales, 2 * block + 1);
 #pragma unroll
-    for (int block = 0; block < 2; ++block) {
-      ScaledOperands weights[1];
-      DecodeMxfp4Word(block == 0 ? codes.x : codes.z, weights[0].a[0]);
-      DecodeMxfp4Word(block == 0 ? codes.y : codes.w, weights[0].a[1]);
-      weights[0].scale = BitsToFloat(Mxfp4ScaleBits(scales, 2 * block));
-      weights[0].scale_plus_8 = BitsToFloat(Mxfp4ScaleBits(scales, 2 * block + 1));
+    for (int h = 0; h < 2; ++h) {
+      DecodeMxfp4Word(words[h], w.a[h]);
 #pragma unroll
-      for (int n = 0; n < kTokenTiles; ++n) {
-        const uint4 x[1] = {rows(n, block, 0)};
-        MultiplyScaled(d, n, weights, x);
+      for (int i = 0; i < 4; ++i) {
+        w.a[h][i] = MultiplyF16(w.a[h][i], i % 2 == 0 ? scale : scale_plus_8);
+      }
+    }
+    return w;
+  }
+
+  template <int kRowTiles, int kTokenTiles, int kSums>
+  __device__ __forceinline__ static void Multiply(float (&d)[kRowTiles][kSums][4], int first,
+                                                  const Decoded (&weights)[kRowTiles],
+                                                  const uint4 (&x)[kRowArrays][kTokenTiles]) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+#pragma unroll
+      for (int r = 0; r < kRowTiles; ++r) {
+#pragma unroll
+        for (int n = 0; n < kTokenTiles; ++n) {
+          MmaF16(d[r][first + n], weights[r].a[h], OperandB(x[0][n], h, 0),
+                 OperandB(x[0][n], h, 1));
+        }
       }
     }
   }
 
  private:
-  __device__ __forceinline__ static uint32_t Scales(const uint8_t* tile, int lane) {
-    return reinterpret_cast<const uint32_t*>(tile + kMxfp4CodeBytes)[lane / 4];
+  __device__ __forceinline__ static uint32_t Scales(const uint8_t* tile) {
+    return reinterpret_cast<const uint32_t*>(tile + kMxfp4CodeBytes)[LaneIndex() / 4];
   }
 };
 
 // Of a format of dense_tile.cuh.
 template <class Weights>
 struct DenseTile {
-  static constexpr int kBytes = static_cast<int>(Weights::kTileBytes);
+  static constexpr int kBytes = static_cast<int>(Weights::kTileBytes), kRowBytes = 0;
   static constexpr int kAtOnce = 1;
-  static constexpr int kStages = 2;
   static constexpr int kRowArrays = Weights::kRowArrays;
-  static constexpr int kBlocks = kRowArrays == 1 ? 2 : 1;  // by shared memory
-  static constexpr float kUnit = 1;
+  static constexpr int kStages = kRowArrays == 1 ? 3 : 2;  // by shared memory
+
+  using Decoded = typename Weights::Decoded;
 
   Weights weights[2];
 
   __device__ __forceinline__ static DenseTile Load(const uint8_t* tile) {
     return {{Weights::Load(tile, 0), Weights::Load(tile, 1)}};
   }
-  __device__ __forceinline__ static DenseTile LoadShared(const char* shared) {
-    const auto* tile = reinterpret_cast<const uint8_t*>(shared);
+  __device__ __forceinline__ static DenseTile LoadShared(const uint8_t* tile) {
     return {{Weights::LoadShared(tile, 0), Weights::LoadShared(tile, 1)}};
   }
+  __device__ __forceinline__ static float Unit(const uint8_t*, int) { return 1; }
 
-  template <int kTokenTiles, class GetRows>
-  __device__ __forceinline__ void MultiplyAdd(float (&acc)[kTokenTiles][4],
-                                              const GetRows& rows) const {
-    auto& d = reinterpret_cast<float (&)[1][kTokenTiles][4]>(acc);
-#pragma unroll
-    for (int block = 0; block < 2; ++block) {
-      const typename Weights::Decoded decoded[1] = {weights[block].Decode()};
-#pragma unroll
-      for (int n = 0; n < kTokenTiles; ++n) {
-        uint4 x[kRowArrays][1];
-#pragma unroll
-        for (int array = 0; array < kRowArrays; ++array) x[array][0] = rows(n, block, array);
-        Weights::Multiply(d, n, decoded, x);
-      }
-    }
+  __device__ __forceinline__ Decoded Decode(int block) const { return weights[block].Decode(); }
+
+  template <int kRowTiles, int kTokenTiles, int kSums>
+  __device__ __forceinline__ static void Multiply(float (&d)[kRowTiles][kSums][4], int first,
+                                                  const Decoded (&decoded)[kRowTiles],
+                                                  const uint4 (&x)[kRowArrays][kTokenTiles]) {
+    Weights::Multiply(d, first, decoded, x);
   }
 };
+
+// acc[r][n] += tiles[r] times tokens 8 n ... 8 n + 7, where rows(n, block, array) is the lane's
+// operand B of a block of 32 columns in Rows' `high` or, if kRowArrays is 2, `low`.
+template <class Tile, int kTiles, int kTokenTiles, class GetRows>
+__device__ __forceinline__ void MultiplyAdd(float (&acc)[kTiles][kTokenTiles][4],
+                                            const Tile (&tiles)[kTiles], const GetRows& rows) {
+#pragma unroll
+  for (int block = 0; block < 2; ++block) {
+    typename Tile::Decoded weights[kTiles];
+#pragma unroll
+    for (int r = 0; r < kTiles; ++r) weights[r] = tiles[r].Decode(block);
+#pragma unroll
+    for (int n = 0; n < kTokenTiles; ++n) {
+      uint4 x[Tile::kRowArrays][1];
+#pragma unroll
+      for (int i = 0; i < Tile::kRowArrays; ++i) x[i][0] = rows(n, block, i);
+      Tile::Multiply(acc, n, weights, x);
+    }
+  }
+}
 
 }  // namespace motet::cuda

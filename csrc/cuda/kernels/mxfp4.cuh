@@ -18,7 +18,12 @@
 //   bit      15  14  13  12  11..9  8..6  5..3  2..0
 //   of pair   0   2   3   1    0      1     2     3     (one bit: the sign)
 //
-// Scales: byte 4 g + 2 b + i is the E8M0 scale of row g + 8 i in block b.
+// Scales: byte 4 g + 2 b + i is the exponent field of an f16, of row g + 8 i in block b; codes are
+// multiplied by it before they are operands. Behind the tiles of 16 rows are 16 bytes, one a row:
+// the largest of the row's E8M0 scales (of blocks that are not all zeros), whose f16 is 2^15. So
+//   weight = (code as f16) * 2^(field - 15) * 2^(byte - 128)
+// exactly, where a block's scale is 2^-24 of the row's largest or more; other weights are rounded to
+// multiples of 2^-25 of that. So sums need no scales of blocks.
 #pragma once
 
 #include <cstdint>
@@ -30,7 +35,7 @@ namespace motet::cuda {
 
 inline constexpr int kMxfp4CodeBytes = kTileRows * kStepColumns / 2;
 static_assert(kMxfp4TileBytes == kMxfp4CodeBytes + 2 * kTileRows);
-inline constexpr float kMxfp4CodeUnit = 16384.0f;  // code's value = f16 * this
+static_assert(kMxfp4RowBytes == kTileRows);
 
 // A word of four codes of row g and of row g + 8 each, that of the lowest column in the lowest
 // nibble.
@@ -58,17 +63,25 @@ constexpr __host__ __device__ __forceinline__ void DecodeMxfp4Word(uint32_t word
   a[3] = ((word << 9) & kMagnitudes) | ((word << 2) & kSigns);
 }
 
-// The bits of scale 2^(s - 127), where s is the byte of `scales` at bit 8 `i`. s = 0 is a subnormal
-// number.
-constexpr __host__ __device__ __forceinline__ uint32_t Mxfp4ScaleBits(uint32_t scales, int i) {
-  const uint32_t in_place = i < 3 ? scales << (23 - 8 * i) : scales >> 1;
-  const uint32_t bits = in_place & 0x7F800000u;
-  return bits > 0x00400000u ? bits : 0x00400000u;
+// Two f16 of the scale whose exponent field is the byte of `scales` at bit 8 `i`.
+constexpr __host__ __device__ __forceinline__ uint32_t Mxfp4ScaleF16(uint32_t scales, int i) {
+  return (scales >> (8 * i) & 0xFFu) * 0x04000400u;
+}
+
+// The bits of the float 2^(byte - 128).
+constexpr __host__ __device__ __forceinline__ uint32_t Mxfp4UnitBits(uint32_t byte) {
+  return byte > 1 ? (byte - 1) << 23 : 0x00200000u << byte;  // subnormal numbers
+}
+
+// The exponent field of scale `s` in a row whose largest is `largest`.
+constexpr __host__ __device__ __forceinline__ uint32_t Mxfp4ScaleField(int s, int largest) {
+  const int field = 30 - (largest - s);
+  return static_cast<uint32_t>(field < 0 ? 0 : field > 30 ? 30 : field);
 }
 
 // Where a weight is: its tile, and in it its word, pair and half, and its scale.
 struct Mxfp4Place {
-  int64_t tile;    // of the matrix
+  int64_t tile;    // where its bytes start in the matrix
   int word;        // of the tile, 4 bytes each
   int pair, half;  // of the word
   int scale;       // byte among the tile's scales
@@ -79,8 +92,10 @@ constexpr __host__ __device__ Mxfp4Place PlaceOfMxfp4(int64_t columns, int64_t r
   const int64_t steps = (columns + kStepColumns - 1) / kStepColumns;
   const int r = static_cast<int>(row % kTileRows), c = static_cast<int>(column % kStepColumns);
   const int block = c / 32, t = c % 32 / 8, h = c % 8 / 4, j = c % 4 / 2;
-  return {row / kTileRows * steps + column / kStepColumns, (4 * (r % 8) + t) * 4 + 2 * block + h,
-          2 * j + r / 8, c % 2, 4 * (r % 8) + 2 * block + r / 8};
+  const int64_t tile_row_bytes = steps * kMxfp4TileBytes + kMxfp4RowBytes;
+  return {row / kTileRows * tile_row_bytes + column / kStepColumns * kMxfp4TileBytes,
+          (4 * (r % 8) + t) * 4 + 2 * block + h, 2 * j + r / 8, c % 2,
+          4 * (r % 8) + 2 * block + r / 8};
 }
 
 }  // namespace motet::cuda

@@ -6,7 +6,8 @@
 //
 //   bf16    [4 vectors, 32 lanes, 16 bytes]: vector 2 c + h is the operand `a` of MmaBf16 for half
 //           h of the columns 32 c ... 32 c + 31
-//   mxfp4   [32 lanes, 16 bytes] of codes, then 32 bytes of scales (mxfp4.cuh)
+//   mxfp4   [32 lanes, 16 bytes] of codes, then 32 bytes of scales; behind the tiles of 16 rows, 16
+//           bytes (mxfp4.cuh)
 //   int8    two times (c) [32 lanes, 16 bytes], then [8 (g), 2] scales of rows g and g + 8: word
 //           2 h + i of lane 4 g + t has row g + 8 i's bytes of columns 8 t + 4 h ... + 3 of the 32,
 //           from which the operand's words i and 2 + i of half h are made (base/int8_weights.h)
@@ -25,7 +26,7 @@ namespace motet::cuda {
 
 inline constexpr int kTileRows = 16;
 inline constexpr int64_t kBf16TileBytes = kTileRows * kStepColumns * 2;
-inline constexpr int64_t kMxfp4TileBytes = 32 * 16 + 32;
+inline constexpr int64_t kMxfp4TileBytes = 32 * 16 + 32, kMxfp4RowBytes = 16;
 inline constexpr int64_t kInt8CodeBytes = 32 * 16;  // of 32 columns, whose scales follow
 inline constexpr int64_t kInt8HalfTileBytes = kInt8CodeBytes + kTileRows * 2;
 inline constexpr int64_t kInt8TileBytes = 2 * kInt8HalfTileBytes;
@@ -36,10 +37,14 @@ constexpr int64_t TileBytes(WeightFormat format) {
                                          : kBf16TileBytes;
 }
 
+constexpr int64_t TileRowBytes(WeightFormat format, int64_t cols) {
+  const int64_t steps = (cols + kStepColumns - 1) / kStepColumns;
+  return steps * TileBytes(format) + (format == WeightFormat::kMxfp4 ? kMxfp4RowBytes : 0);
+}
+
 constexpr int64_t PackedBytes(WeightFormat format, int64_t rows, int64_t cols) {
-  const int64_t tiles =
-      (rows + kTileRows - 1) / kTileRows * ((cols + kStepColumns - 1) / kStepColumns);
-  return tiles * TileBytes(format);
+  const int64_t tile_rows = (rows + kTileRows - 1) / kTileRows;
+  return tile_rows * TileRowBytes(format, cols);
 }
 
 enum class RowOrder {

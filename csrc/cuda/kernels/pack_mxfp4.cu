@@ -3,6 +3,7 @@
 #include <bit>
 #include <cstring>
 
+#include "base/f16.h"
 #include "cuda/kernels/mxfp4.cuh"
 #include "cuda/launch.h"
 
@@ -10,6 +11,45 @@ namespace motet::cuda {
 namespace {
 
 constexpr int kThreads = 256;
+
+__device__ __forceinline__ int64_t TileRows(const PackMxfp4Args& a) {
+  return (a.rows + kTileRows - 1) / kTileRows;
+}
+// Of tile row `i` among those of all matrices.
+__device__ __forceinline__ uint8_t* TileRow(const PackMxfp4Args& a, int64_t i) {
+  return a.out + i * TileRowBytes(WeightFormat::kMxfp4, a.columns);
+}
+__device__ __forceinline__ uint8_t* LargestScales(const PackMxfp4Args& a, int64_t tile_row) {
+  return TileRow(a, tile_row + 1) - kMxfp4RowBytes;
+}
+
+// The largest scale of each row; a warp a row, also of those that only fill up tiles.
+__global__ void __launch_bounds__(kThreads) LargestScalesKernel(PackMxfp4Args a, int64_t rows) {
+  WaitForInputs();
+  LetNextStart();
+  const int64_t warp = (int64_t{blockIdx.x} * kThreads + threadIdx.x) / kWarpSize;
+  if (warp >= rows) return;
+  const int64_t tile_row = warp / kTileRows;
+  const int64_t row = tile_row % TileRows(a) * kTileRows + warp % kTileRows;
+  const int64_t blocks = row < a.rows ? a.columns / kMxfp4BlockSize : 0;
+  const int64_t first = (tile_row / TileRows(a) * a.rows + row) * blocks;
+  int largest = 0;
+  for (int64_t block = LaneIndex(); block < blocks; block += kWarpSize) {
+    const uint4 codes = reinterpret_cast<const uint4*>(a.blocks)[first + block];
+    constexpr uint32_t kMagnitudes = 0x77777777u;
+    if (((codes.x | codes.y | codes.z | codes.w) & kMagnitudes) == 0) continue;
+    const int scale = a.scales[first + block];
+    largest = scale > largest ? scale : largest;
+  }
+#pragma unroll
+  for (int mask = kWarpSize / 2; mask > 0; mask /= 2) {
+    const int other = ShuffleXor(largest, mask);
+    largest = other > largest ? other : largest;
+  }
+  if (LaneIndex() == 0) {
+    LargestScales(a, tile_row)[warp % kTileRows] = static_cast<uint8_t>(largest);
+  }
+}
 
 // One thread a tile and lane.
 __global__ void __launch_bounds__(kThreads) PackKernel(PackMxfp4Args a, int64_t tiles) {
@@ -20,25 +60,25 @@ __global__ void __launch_bounds__(kThreads) PackKernel(PackMxfp4Args a, int64_t 
   if (tile >= tiles) return;
   const int lane = LaneIndex(), g = lane / 4, t = lane % 4;
   const int64_t steps = (a.columns + kStepColumns - 1) / kStepColumns;
-  const int64_t tile_rows = (a.rows + kTileRows - 1) / kTileRows;
-  const int64_t matrix = tile / (tile_rows * steps);
-  const int64_t row = tile / steps % tile_rows * kTileRows + g;
+  const int64_t tile_row = tile / steps, matrix = tile_row / TileRows(a);
+  const int64_t row = tile_row % TileRows(a) * kTileRows + g;
   const int64_t blocks = a.columns / kMxfp4BlockSize;
 
   uint32_t codes[2][2] = {};  // 8 columns of (row, block)
   uint32_t scales = 0;
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
+    const int largest = LargestScales(a, tile_row)[g + 8 * i];
 #pragma unroll
     for (int b = 0; b < 2; ++b) {
       const int64_t block = tile % steps * 2 + b;
       if (row + 8 * i >= a.rows || block >= blocks) continue;
       const int64_t at = (matrix * a.rows + row + 8 * i) * blocks + block;
       codes[i][b] = reinterpret_cast<const uint32_t*>(a.blocks + at * kMxfp4BlockBytes)[t];
-      scales |= uint32_t{a.scales[at]} << (8 * (2 * b + i));
+      scales |= Mxfp4ScaleField(a.scales[at], largest) << (8 * (2 * b + i));
     }
   }
-  uint8_t* out = a.out + tile * kMxfp4TileBytes;
+  uint8_t* out = TileRow(a, tile_row) + tile % steps * kMxfp4TileBytes;
   uint4 words;
   words.x = PackMxfp4Word(codes[0][0] & 0xFFFFu, codes[1][0] & 0xFFFFu);
   words.y = PackMxfp4Word(codes[0][0] >> 16, codes[1][0] >> 16);
@@ -48,7 +88,7 @@ __global__ void __launch_bounds__(kThreads) PackKernel(PackMxfp4Args a, int64_t 
   if (t == 0) reinterpret_cast<uint32_t*>(out + kMxfp4CodeBytes)[g] = scales;
 }
 
-float F16Value(uint16_t bits) {  // of a decoded code: no infinities
+float F16Value(uint16_t bits) {  // not of infinities
   const float sign = bits & 0x8000u ? -1.0f : 1.0f;
   return sign * std::bit_cast<float>(uint32_t{bits & 0x7FFFu} << 13) * 0x1p112f;
 }
@@ -56,25 +96,34 @@ float F16Value(uint16_t bits) {  // of a decoded code: no infinities
 }  // namespace
 
 void PackMxfp4(const PackMxfp4Args& args, Stream stream) {
-  const int64_t bytes = PackedBytes(WeightFormat::kMxfp4, args.rows, args.columns);
-  const int64_t tiles = args.count * (bytes / kMxfp4TileBytes);
+  const int64_t tile_rows = args.count * ((args.rows + kTileRows - 1) / kTileRows);
+  const int64_t tiles = tile_rows * ((args.columns + kStepColumns - 1) / kStepColumns);
   if (tiles == 0) return;
-  const int64_t blocks = (tiles * kWarpSize + kThreads - 1) / kThreads;
-  Launch(PackKernel, {dim3(static_cast<unsigned>(blocks)), kThreads},
-         static_cast<cudaStream_t>(stream), args, tiles);
+  const auto blocks = [](int64_t warps) {
+    return dim3(static_cast<unsigned>((warps * kWarpSize + kThreads - 1) / kThreads));
+  };
+  auto* cuda_stream = static_cast<cudaStream_t>(stream);
+  const int64_t rows = tile_rows * kTileRows;
+  Launch(LargestScalesKernel, {blocks(rows), kThreads}, cuda_stream, args, rows);
+  Launch(PackKernel, {blocks(tiles), kThreads}, cuda_stream, args, tiles);
 }
 
 void UnpackMxfp4(const uint8_t* packed, int64_t rows, int64_t columns, float* out) {
+  const int64_t tile_row_bytes = TileRowBytes(WeightFormat::kMxfp4, columns);
   for (int64_t r = 0; r < rows; ++r) {
+    const uint32_t largest =
+        packed[(r / kTileRows + 1) * tile_row_bytes - kMxfp4RowBytes + r % kTileRows];
+    const auto unit = std::bit_cast<float>(Mxfp4UnitBits(largest));
     for (int64_t c = 0; c < columns; ++c) {
       const Mxfp4Place place = PlaceOfMxfp4(columns, r, c);
-      const uint8_t* tile = packed + place.tile * kMxfp4TileBytes;
-      uint32_t word, a[4], scale;
+      const uint8_t* tile = packed + place.tile;
+      uint32_t word, a[4];
       std::memcpy(&word, tile + 4 * place.word, 4);
       DecodeMxfp4Word(word, a);
-      scale = Mxfp4ScaleBits(tile[kMxfp4CodeBytes + place.scale], 0);
-      out[r * columns + c] = F16Value(static_cast<uint16_t>(a[place.pair] >> (16 * place.half))) *
-                             kMxfp4CodeUnit * std::bit_cast<float>(scale);
+      const uint32_t scale = Mxfp4ScaleF16(tile[kMxfp4CodeBytes + place.scale], 0) & 0xFFFFu;
+      const float code = F16Value(static_cast<uint16_t>(a[place.pair] >> (16 * place.half)));
+      const uint16_t operand = FloatToF16(code * F16Value(static_cast<uint16_t>(scale)));
+      out[r * columns + c] = F16Value(operand) * unit;
     }
   }
 }

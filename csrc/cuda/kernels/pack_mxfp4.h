@@ -9,7 +9,7 @@ namespace motet::cuda {
 // Matrices (experts) after one another, from the checkpoint's layout into that of mxfp4.cuh, each
 // filled up to whole tiles.
 struct PackMxfp4Args {
-  const uint8_t* blocks;  // [count, rows, columns/32, 16], aligned to 4 bytes
+  const uint8_t* blocks;  // [count, rows, columns/32, 16], aligned to 16 bytes
   const uint8_t* scales;  // [count, rows, columns/32]
   int64_t count, rows, columns;
   uint8_t* out;  // [count, PackedBytes(kMxfp4, rows, columns)], aligned to 16 bytes
