@@ -54,10 +54,10 @@ void LaunchProduct(const MoeArgs& args, const ExpertProduct& product, int64_t ou
     Launch(MoeFewKernel<Tile, Output>, {blocks(kTileRows), kMoeThreads}, stream, product, output);
     return;
   }
-  constexpr int kShared = ManyStage<Tile>::kAllBytes;
-  static_assert(kShared >= kSumBytes && kShared <= 99 << 10);
-  Launch(MoeManyKernel<Tile, Output>, {blocks(kManyRows), kMoeThreads, kShared}, stream, product,
-         output);
+  using Stage = ManyStage<Tile>;
+  static_assert(Stage::kAllBytes <= 98 << 10);  // see launch.h
+  Launch(MoeManyKernel<Tile, Output>, {blocks(Stage::kRows), kMoeThreads, Stage::kAllBytes}, stream,
+         product, output);
 }
 
 template <class Tile>

@@ -1,32 +1,29 @@
 // Products of the experts for many tokens each. A block has 256 rows of an expert's matrix, 32 a
-// warp, and up to 64 of its tokens: weights are decoded once for all of these, and tokens come
-// through shared memory for all of those. Both arrive by asynchronous copies, steps ahead. (With
-// half the rows, tokens would be read twice as often as shared memory, and the second-level cache,
-// can keep up with tensor cores.)
+// warp (int8: half of that), and up to 64 of its tokens: weights are decoded once for all of these,
+// and tokens come through shared memory for all of those. Both arrive by asynchronous copies, steps
+// ahead. (With half the rows, neither shared memory nor the second-level cache keeps up with tensor
+// cores.)
 #pragma once
 
 #include "cuda/kernels/moe_tile.cuh"
 
 namespace motet::cuda {
 
-inline constexpr int kManyWarps = kMoeThreads / kWarpSize;
-inline constexpr int kWarpTiles = 2;  // of rows
-inline constexpr int kManyRows = kManyWarps * kWarpTiles * kTileRows;
-
 template <class Tile>
 struct ManyStage {
+  static constexpr int kWarps = kMoeThreads / kWarpSize;
+  static constexpr int kRows = kWarps * Tile::kWarpTiles * kTileRows;  // of the block
   static constexpr int kTokenBytes = kStepColumns * 2;
   static constexpr int kArrayBytes = kManyMoeTokens * kTokenBytes;
   static constexpr int kWeightsAt = Tile::kRowArrays * kArrayBytes;
-  static constexpr int kWarpBytes = kWarpTiles * Tile::kBytes;
-  static constexpr int kBytes = kWeightsAt + kManyWarps * kWarpBytes;
+  static constexpr int kWarpBytes = Tile::kWarpTiles * Tile::kBytes;
+  static constexpr int kBytes = kWeightsAt + kWarps * kWarpBytes;
   static constexpr int kAllBytes = Tile::kStages * kBytes;
+  // Sums leave through shared memory: of a token, the rows, whose lanes of different t are in
+  // different banks.
+  static constexpr int kSumStride = kRows + 4;
+  static_assert(kManyMoeTokens * kSumStride * 4 <= kAllBytes);
 };
-
-// Sums leave through shared memory, where a token's rows follow each other: [kManyMoeTokens]
-// [kSumStride]. Lanes of different t are in different banks.
-inline constexpr int kSumStride = kManyRows + 4;
-inline constexpr int kSumBytes = kManyMoeTokens * kSumStride * 4;
 
 // Where a token's chunk of 16 bytes lies: halves of 64 bytes change places in odd tokens, so that
 // the lanes of a warp, four chunks of eight tokens, are in different banks.
@@ -39,9 +36,10 @@ constexpr __device__ __forceinline__ int ChunkAt(int token, int chunk) {
 template <class Tile, int kTokenTiles>
 __device__ __forceinline__ void ManyProduct(const ExpertProduct& p, const ExpertTile& work,
                                             int tile_row,
-                                            float (&total)[kWarpTiles][kTokenTiles][4]) {
+                                            float (&total)[Tile::kWarpTiles][kTokenTiles][4]) {
   using Stage = ManyStage<Tile>;
   constexpr int kArrays = Tile::kRowArrays, kStages = Tile::kStages;
+  constexpr int kWarpTiles = Tile::kWarpTiles;
   constexpr int kTokens = kTokenTiles * kTokenTile;
   constexpr int kChunks = kStepColumns / 8, kTokensAtOnce = kMoeThreads / kChunks;
   constexpr int kCopies = (kTokens + kTokensAtOnce - 1) / kTokensAtOnce;
@@ -145,7 +143,9 @@ __device__ __forceinline__ void ManyProduct(const ExpertProduct& p, const Expert
 template <class Tile, int kTokenTiles, class Output>
 __device__ __forceinline__ void ManyTokens(const ExpertProduct& p, const ExpertTile& work,
                                            const Output& output) {
-  const int first_row = static_cast<int>(blockIdx.x) * kManyRows;
+  using Stage = ManyStage<Tile>;
+  constexpr int kWarpTiles = Tile::kWarpTiles;
+  const int first_row = static_cast<int>(blockIdx.x) * Stage::kRows;
   const int tile_row = first_row / kTileRows + WarpIndex() * kWarpTiles;
   float total[kWarpTiles][kTokenTiles][4] = {};
   // Rows that only fill up the block take others' weights, and become zeros: their units are.
@@ -161,12 +161,12 @@ __device__ __forceinline__ void ManyTokens(const ExpertProduct& p, const ExpertT
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int token = n * kTokenTile + 2 * t + i % 2;
-        to[token * kSumStride + i / 2 * 8] = total[r][n][i];
+        to[token * Stage::kSumStride + i / 2 * 8] = total[r][n][i];
       }
     }
   }
   __syncthreads();
-  constexpr int kFours = kManyRows / 4;
+  constexpr int kFours = Stage::kRows / 4;
   const int column = 4 * static_cast<int>(threadIdx.x % kFours), row = first_row + column;
   float unit[4], bias[4];
 #pragma unroll
@@ -175,7 +175,7 @@ __device__ __forceinline__ void ManyTokens(const ExpertProduct& p, const ExpertT
     bias[i] = p.Bias(work.expert, row + i);
   }
   for (int i = static_cast<int>(threadIdx.x) / kFours; i < work.count; i += kMoeThreads / kFours) {
-    const float4 sum = *reinterpret_cast<const float4*>(sums + i * kSumStride + column);
+    const float4 sum = *reinterpret_cast<const float4*>(sums + i * Stage::kSumStride + column);
     output.StoreFour(
         work.first + i, row,
         {Add(Multiply(sum.x, unit[0]), bias[0]), Add(Multiply(sum.y, unit[1]), bias[1]),

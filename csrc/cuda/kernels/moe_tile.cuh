@@ -70,6 +70,7 @@ struct Mxfp4Tile {
   static constexpr int kBytes = kMxfp4TileBytes, kRowBytes = kMxfp4RowBytes;
   static constexpr int kAtOnce = 6;     // that a lane keeps: of all of a segment up to 3072 columns
   static constexpr int kStages = 4;     // of the kernel for many tokens
+  static constexpr int kWarpTiles = 2;  // rows of them that a warp has there
   static constexpr int kRowArrays = 1;  // RowFormat::kF16
 
   struct Decoded {
@@ -134,7 +135,8 @@ struct DenseTile {
   static constexpr int kBytes = static_cast<int>(Weights::kTileBytes), kRowBytes = 0;
   static constexpr int kAtOnce = 1;
   static constexpr int kRowArrays = Weights::kRowArrays;
-  static constexpr int kStages = kRowArrays == 1 ? 3 : 2;  // by shared memory
+  static constexpr int kStages = kRowArrays == 1 ? 3 : 2;     // by shared memory
+  static constexpr int kWarpTiles = kRowArrays == 1 ? 1 : 2;  // by registers: scales take some
 
   using Decoded = typename Weights::Decoded;
 
