@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(kMoeThreads, 3) MoeFewKernel(ExpertProduct p, 
   };
   load(0);
   const int output_row = tile_row * kTileRows + static_cast<int>(threadIdx.x) % kTileRows;
-  const float unit = p.Unit<Tile>(work.expert, output_row);
+  const float unit = has_weights ? p.Unit<Tile>(work.expert, output_row) : 0;
   if (p.lists_are_old) WaitForInputs();
   LetNextStart();
 
