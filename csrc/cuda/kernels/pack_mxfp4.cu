@@ -12,27 +12,27 @@ namespace {
 
 constexpr int kThreads = 256;
 
-__device__ __forceinline__ int64_t TileRows(const PackMxfp4Args& a) {
-  return (a.rows + kTileRows - 1) / kTileRows;
-}
-// Of tile row `i` among those of all matrices.
-__device__ __forceinline__ uint8_t* TileRow(const PackMxfp4Args& a, int64_t i) {
-  return a.out + i * TileRowBytes(WeightFormat::kMxfp4, a.columns);
-}
-__device__ __forceinline__ uint8_t* LargestScales(const PackMxfp4Args& a, int64_t tile_row) {
-  return TileRow(a, tile_row + 1) - kMxfp4RowBytes;
-}
+struct Packing : PackMxfp4Args {
+  int64_t tile_rows;       // of a matrix
+  int64_t tile_row_bytes;  // packed
+
+  // Of tile row `i` among those of all matrices.
+  __device__ __forceinline__ uint8_t* TileRow(int64_t i) const { return out + i * tile_row_bytes; }
+  __device__ __forceinline__ uint8_t* LargestScales(int64_t i) const {
+    return TileRow(i + 1) - kMxfp4RowBytes;
+  }
+};
 
 // The largest scale of each row; a warp a row, also of those that only fill up tiles.
-__global__ void __launch_bounds__(kThreads) LargestScalesKernel(PackMxfp4Args a, int64_t rows) {
+__global__ void __launch_bounds__(kThreads) LargestScalesKernel(Packing a, int64_t rows) {
   WaitForInputs();
   LetNextStart();
   const int64_t warp = (int64_t{blockIdx.x} * kThreads + threadIdx.x) / kWarpSize;
   if (warp >= rows) return;
   const int64_t tile_row = warp / kTileRows;
-  const int64_t row = tile_row % TileRows(a) * kTileRows + warp % kTileRows;
+  const int64_t row = tile_row % a.tile_rows * kTileRows + warp % kTileRows;
   const int64_t blocks = row < a.rows ? a.columns / kMxfp4BlockSize : 0;
-  const int64_t first = (tile_row / TileRows(a) * a.rows + row) * blocks;
+  const int64_t first = (tile_row / a.tile_rows * a.rows + row) * blocks;
   int largest = 0;
   for (int64_t block = LaneIndex(); block < blocks; block += kWarpSize) {
     const uint4 codes = reinterpret_cast<const uint4*>(a.blocks)[first + block];
@@ -47,12 +47,12 @@ __global__ void __launch_bounds__(kThreads) LargestScalesKernel(PackMxfp4Args a,
     largest = other > largest ? other : largest;
   }
   if (LaneIndex() == 0) {
-    LargestScales(a, tile_row)[warp % kTileRows] = static_cast<uint8_t>(largest);
+    a.LargestScales(tile_row)[warp % kTileRows] = static_cast<uint8_t>(largest);
   }
 }
 
 // One thread a tile and lane.
-__global__ void __launch_bounds__(kThreads) PackKernel(PackMxfp4Args a, int64_t tiles) {
+__global__ void __launch_bounds__(kThreads) PackKernel(Packing a, int64_t tiles) {
   WaitForInputs();
   LetNextStart();
   const int64_t thread = int64_t{blockIdx.x} * kThreads + threadIdx.x;
@@ -60,15 +60,15 @@ __global__ void __launch_bounds__(kThreads) PackKernel(PackMxfp4Args a, int64_t 
   if (tile >= tiles) return;
   const int lane = LaneIndex(), g = lane / 4, t = lane % 4;
   const int64_t steps = (a.columns + kStepColumns - 1) / kStepColumns;
-  const int64_t tile_row = tile / steps, matrix = tile_row / TileRows(a);
-  const int64_t row = tile_row % TileRows(a) * kTileRows + g;
+  const int64_t tile_row = tile / steps, matrix = tile_row / a.tile_rows;
+  const int64_t row = tile_row % a.tile_rows * kTileRows + g;
   const int64_t blocks = a.columns / kMxfp4BlockSize;
 
   uint32_t codes[2][2] = {};  // 8 columns of (row, block)
   uint32_t scales = 0;
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
-    const int largest = LargestScales(a, tile_row)[g + 8 * i];
+    const int largest = a.LargestScales(tile_row)[g + 8 * i];
 #pragma unroll
     for (int b = 0; b < 2; ++b) {
       const int64_t block = tile % steps * 2 + b;
@@ -78,7 +78,7 @@ __global__ void __launch_bounds__(kThreads) PackKernel(PackMxfp4Args a, int64_t 
       scales |= Mxfp4ScaleField(a.scales[at], largest) << (8 * (2 * b + i));
     }
   }
-  uint8_t* out = TileRow(a, tile_row) + tile % steps * kMxfp4TileBytes;
+  uint8_t* out = a.TileRow(tile_row) + tile % steps * kMxfp4TileBytes;
   uint4 words;
   words.x = PackMxfp4Word(codes[0][0] & 0xFFFFu, codes[1][0] & 0xFFFFu);
   words.y = PackMxfp4Word(codes[0][0] >> 16, codes[1][0] >> 16);
@@ -96,7 +96,9 @@ float F16Value(uint16_t bits) {  // not of infinities
 }  // namespace
 
 void PackMxfp4(const PackMxfp4Args& args, Stream stream) {
-  const int64_t tile_rows = args.count * ((args.rows + kTileRows - 1) / kTileRows);
+  const Packing packing{args, (args.rows + kTileRows - 1) / kTileRows,
+                        TileRowBytes(WeightFormat::kMxfp4, args.columns)};
+  const int64_t tile_rows = args.count * packing.tile_rows;
   const int64_t tiles = tile_rows * ((args.columns + kStepColumns - 1) / kStepColumns);
   if (tiles == 0) return;
   const auto blocks = [](int64_t warps) {
@@ -104,8 +106,8 @@ void PackMxfp4(const PackMxfp4Args& args, Stream stream) {
   };
   auto* cuda_stream = static_cast<cudaStream_t>(stream);
   const int64_t rows = tile_rows * kTileRows;
-  Launch(LargestScalesKernel, {blocks(rows), kThreads}, cuda_stream, args, rows);
-  Launch(PackKernel, {blocks(tiles), kThreads}, cuda_stream, args, tiles);
+  Launch(LargestScalesKernel, {blocks(rows), kThreads}, cuda_stream, packing, rows);
+  Launch(PackKernel, {blocks(tiles), kThreads}, cuda_stream, packing, tiles);
 }
 
 void UnpackMxfp4(const uint8_t* packed, int64_t rows, int64_t columns, float* out) {
