@@ -1,9 +1,9 @@
-// int8 mode's weights, from bf16: blocks of 32 that follow each other along the input axis,
-// integers that share a scale.                                                    weight = integer
-// * scale
-//   scale     bf16: a 127th of the largest magnitude, rounded up; 0 for a block of (as good as)
-//             zeros
+// int8 mode's weights, from bf16: integers in blocks of 32, which follow each other along the input
+// axis and share a scale; a weight is integer * scale.
+//
+//   scale     bf16: a 127th of the largest magnitude, rounded up; 0 if all are (as good as) zeros
 //   integer   to nearest, ties to even, at most 127 in magnitude; kept as a byte that is 128 more
+//
 // Each device orders bytes and scales as it multiplies them (base/matrix.h, cuda/kernels/pack.h).
 #pragma once
 

@@ -11,6 +11,9 @@
 
 namespace motet::cuda {
 
+// Dynamic shared memory that a block can have on every card, beside 1 KB that it declares.
+inline constexpr int64_t kSharedEverywhere = 98 << 10;
+
 struct LaunchShape {
   dim3 grid;
   int threads;
@@ -46,13 +49,11 @@ void Launch(void (*kernel)(Params...), const LaunchShape& shape, cudaStream_t st
   // A kernel may have 48 KB of shared memory without asking, what it declares itself counted in:
   // none that has dynamic memory too declares more than the difference.
   constexpr int64_t kAlwaysAllowed = 47 << 10;
-  // What every card has, and not just what is needed: in between, another thread's model may launch
-  // the kernel with less.
-  constexpr int64_t kEverywhere = 98 << 10;
+  // Not just what is needed: in between, another thread's model may launch the kernel with less.
   if (shape.shared_bytes > kAlwaysAllowed) {
     Check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(std::max(shape.shared_bytes, kEverywhere))),
+                               static_cast<int>(std::max(shape.shared_bytes, kSharedEverywhere))),
           "shared memory of a kernel");
   }
   cudaLaunchAttribute attribute{};

@@ -24,7 +24,7 @@ struct ManyShape {
   static constexpr int kStepBytes = kTokens * kTokenBytes;
   static constexpr int kTotalAt = 2 * kGroups * kStepBytes;  // two buffers come first
   static constexpr int kSharedBytes = kTotalAt + kRows * kTokens * 4;
-  static_assert(kSharedBytes <= 99 << 10);
+  static_assert(kSharedBytes <= kSharedEverywhere);
   static constexpr int kBlocksAtOnce = kRowTiles * kTokenTiles > 8 ? 1 : 2;  // by registers
 };
 

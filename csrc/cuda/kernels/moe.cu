@@ -55,7 +55,7 @@ void LaunchProduct(const MoeArgs& args, const ExpertProduct& product, int64_t ou
     return;
   }
   using Stage = ManyStage<Tile>;
-  static_assert(Stage::kAllBytes <= 98 << 10);  // see launch.h
+  static_assert(Stage::kAllBytes <= kSharedEverywhere);
   Launch(MoeManyKernel<Tile, Output>, {blocks(Stage::kRows), kMoeThreads, Stage::kAllBytes}, stream,
          product, output);
 }

@@ -16,8 +16,8 @@ inline constexpr int kTokenTile = 8;  // tokens of an mma
 
 // One product of the experts: out = in Wᵀ + bias.
 struct ExpertProduct {
-  const uint8_t*
-      weights;  // packed, [experts, tile rows]: `steps` tiles and Tile::kRowBytes; less than 32 GB
+  // Packed, less than 32 GB: [experts, tile rows] of `steps` tiles and Tile::kRowBytes.
+  const uint8_t* weights;
   const uint16_t* bias;  // [experts, rows] bf16
   int rows;
   int steps;  // of kStepColumns columns
@@ -31,8 +31,7 @@ struct ExpertProduct {
     return {static_cast<int>(work.x), static_cast<int>(work.y), static_cast<int>(work.z), 0};
   }
   __device__ __forceinline__ int TileRows() const { return (rows + kTileRows - 1) / kTileRows; }
-  // Where the tiles of a row of them start, in vectors of 16 bytes: 32 bits can count them, and are
-  // one register.
+  // Where a row of tiles starts, in vectors of 16 bytes: 32 bits, one register, can count them.
   template <class Tile>
   __device__ __forceinline__ int TilesAt(int expert, int tile_row) const {
     return (expert * TileRows() + tile_row) * RowVectors<Tile>();
