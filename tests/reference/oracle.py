@@ -27,7 +27,8 @@ def oracle_logits(
     options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "eager"}
     if "mxfp4" in (directory / "config.json").read_text():
         options["quantization_config"] = Mxfp4Config(dequantize=True)
-    model = GptOssForCausalLM.from_pretrained(directory, **options)
+    # Some versions leave experts in bf16 that were MXFP4.
+    model = GptOssForCausalLM.from_pretrained(directory, **options).float()
     ids = torch.tensor(list(token_ids))[None]
     with torch.no_grad():
         plain = model(ids).logits[0].numpy()
