@@ -57,7 +57,7 @@ class Report:
     def add(self, config: ModelConfig, figures: dict[str, Any], line: dict[str, Any]) -> None:
         for name, value in line.items():
             figures[name] = value
-            if name.startswith(("decode_", "prefill_", "stream", "first_token")):
+            if name == "stream" or name.startswith(("decode_", "prefill_", "first_token")):
                 self._compare(config, name, value)
 
     def _compare(self, config: ModelConfig, name: str, figure: dict[str, Any]) -> None:
@@ -159,7 +159,7 @@ def main() -> None:
         directories = [model_directory(args.spec, name, Path(parent)) for name in args.models]
         for line in run("peaks", directories[0]):
             report.result["peaks"].update(line)
-        for part in ("llm", "engine", "int8", "kernels"):
+        for part in ("llm", "engine", "beside", "int8", "kernels"):
             for directory in directories:
                 config, figures = load_config(directory), report.model(directory.name)
                 for line in run(part, directory):

@@ -5,7 +5,8 @@ JSON object a line, each as soon as it is known. Parts:
 
     peaks   what the device can do: bytes a second of a copy, FLOP/s of matrix products
     llm     load time, memory, first token and decoding, through LLM
-    engine  decoding at several batch sizes and prefill, step by step
+    beside  the time between tokens while a long prompt is read, through LLM
+    engine  decoding at several batch sizes, of a long context, and prefill, step by step
     int8    decoding with 8-bit weights, and with an 8-bit KV cache
     kernels the time that each kernel takes of these, by torch's profiler
 """
@@ -34,6 +35,7 @@ from motet.weights import core_config
 DEVICE = 0
 SKIPPED = 3  # steps: the first of a shape is recorded as a graph
 PROFILED = 16  # steps
+BESIDE_SECONDS = 3.0  # that a stream is watched beside a prompt
 INT8_MODES: dict[str, dict[str, Any]] = {
     "int8": {"precision": "int8"},
     "kv_int8": {"kv_cache_dtype": "int8"},
@@ -97,11 +99,55 @@ def llm(args: argparse.Namespace) -> None:
 
         samples = [first_token(seed) for seed in range(args.repeats + 1)][1:]
         emit("first_token", {"prompt": args.first_token_prompt, **summary(samples)})
-        rates = []
+        rates, gaps = [], []
         for seed in range(args.repeats):
             ids = token_ids(args.context, vocab, seed)
-            rates.append(rate(times_of(model, ids, args.decoded + SKIPPED)))
-        emit("stream", {"context": args.context, "tokens_s": statistics.median(rates)})
+            times = times_of(model, ids, args.decoded + SKIPPED)
+            rates.append(rate(times))
+            gaps += gaps_of(times[SKIPPED:])
+        figure = {"context": args.context, "tokens_s": statistics.median(rates)}
+        emit("stream", figure | spread(gaps))
+
+
+def beside(args: argparse.Namespace) -> None:
+    """Tokens of a running stream while a long prompt is read, with twice their time as target."""
+    options: dict[str, Any] = {
+        "device": f"cuda:{DEVICE}",
+        "load_format": "dummy",
+        "max_context": args.beside_prompt + 1,
+        "max_batch": 2,
+        "prefix_cache": False,
+    }
+    with LLM(args.model, **options) as model:
+        vocab = model.tokenizer.vocab_size
+        ids = token_ids(args.context, vocab, 1)
+        alone = spread(gaps_of(times_of(model, ids, args.decoded + SKIPPED)[SKIPPED:]))
+    with LLM(args.model, target_itl=2 * alone["p50"], **options) as model:
+        times_of(model, ids, 2 * SKIPPED)
+        times: list[float] = []
+        long = token_ids(args.beside_prompt, vocab, 2)
+        with model.stream(ids, max_tokens=args.beside_prompt - len(ids), **GREEDY) as deltas:
+            reading = None
+            for delta in deltas:
+                times += [time.perf_counter()] * len(delta.token_ids)
+                if reading is None and len(times) > args.decoded:
+                    begin = times[-1]
+                    reading = model.stream(long, max_tokens=1, **GREEDY)
+                if reading is not None and times[-1] > begin + BESIDE_SECONDS:
+                    break
+            if reading is not None:
+                reading.cancel()
+    figure = spread(gaps_of([one for one in times if one >= begin]))
+    emit("stream_beside", {"prompt": args.beside_prompt, "alone_p50": alone["p50"], **figure})
+
+
+def gaps_of(times: list[float]) -> list[float]:
+    return [after - before for before, after in itertools.pairwise(times)]
+
+
+def spread(gaps: list[float]) -> dict[str, float]:
+    ordered = sorted(gaps)
+    return {f"p{p}": ordered[int(p / 100 * (len(ordered) - 1))] for p in (50, 99)}
 
 
 def open_engine(args: argparse.Namespace, mode: dict[str, Any] | None = None) -> EngineBench:
@@ -109,7 +155,7 @@ def open_engine(args: argparse.Namespace, mode: dict[str, Any] | None = None) ->
     core = core_config(config)
     batch = max(args.batches)
     longest = args.context + new_tokens(args, batch)
-    context = max(longest, *args.prefills) + 1
+    context = max(longest, args.long_context + new_tokens(args, 1), *args.prefills) + 1
     options = Options(
         device=f"cuda:{DEVICE}",
         max_context=context,
@@ -137,6 +183,9 @@ def engine(args: argparse.Namespace) -> None:
     bench = open_engine(args)
     for n in args.batches:
         emit(f"decode_{n}", {"batch": n, "context": args.context, **summary(bench.decode(n))})
+    context = args.long_context
+    figure = {"batch": 1, "context": context, **summary(bench.decode(1, context))}
+    emit(f"decode_1_at_{context}", figure)
     for n in args.prefills:
         samples = [bench.prefill(n, seed) for seed in range(args.repeats + 1)][1:]
         emit(f"prefill_{n}", {"tokens": n, **summary(samples)})
@@ -187,10 +236,10 @@ class EngineBench:
         self.finish()
         return time.perf_counter() - start
 
-    def decoding(self, batch: int) -> list[int]:
+    def decoding(self, batch: int, context: int) -> list[int]:
         """Requests that all have had a few tokens, so that only decoding is left."""
         n_new = new_tokens(self.args, batch)
-        requests = [self.submit(self.args.context, seed, n_new) for seed in range(batch)]
+        requests = [self.submit(context, seed, n_new) for seed in range(batch)]
         full = 0
         while full < SKIPPED:
             full += len(self.engine.step()) == batch
@@ -198,16 +247,16 @@ class EngineBench:
                 raise SystemExit(f"{batch} requests never ran at once: too few pages")
         return requests
 
-    def decode(self, batch: int) -> list[float]:
+    def decode(self, batch: int, context: int | None = None) -> list[float]:
         """Seconds of each step of one token for each of `batch` requests."""
-        requests = self.decoding(batch)
+        requests = self.decoding(batch, context or self.args.context)
         times = [time.perf_counter()]
         while len(times) <= self.args.decoded and len(self.engine.step()) == batch:
             times.append(time.perf_counter())
         for request in requests:
             self.engine.cancel(request)
         self.finish()
-        return [after - before for before, after in itertools.pairwise(times)]
+        return gaps_of(times)
 
 
 def kernels(args: argparse.Namespace) -> None:
@@ -238,7 +287,7 @@ def kernels(args: argparse.Namespace) -> None:
             bench.engine.step()
 
     for batch in args.batches:
-        requests = bench.decoding(batch)
+        requests = bench.decoding(batch, args.context)
         emit(f"kernels_decode_{batch}", times_in(decode_steps, PROFILED))
         for request in requests:
             bench.engine.cancel(request)
@@ -253,6 +302,8 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(add_help=False)
     result.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32, 128])
     result.add_argument("--context", type=int, default=1024, help="of decoding")
+    result.add_argument("--long-context", type=int, default=32768, help="of one more figure")
+    result.add_argument("--beside-prompt", type=int, default=32768)
     result.add_argument("--decoded", type=int, default=100, help="steps that are timed")
     result.add_argument("--prefills", type=int, nargs="+", default=[512, 8192])
     result.add_argument("--first-token-prompt", type=int, default=2048)
@@ -266,14 +317,29 @@ def arguments(args: argparse.Namespace) -> list[str]:
     result = []
     for name in ("batches", "prefills"):
         result += [f"--{name}", *map(str, getattr(args, name))]
-    for name in ("context", "decoded", "first_token_prompt", "repeats", "kv_cache_bytes"):
+    for name in (
+        "context",
+        "long_context",
+        "beside_prompt",
+        "decoded",
+        "first_token_prompt",
+        "repeats",
+        "kv_cache_bytes",
+    ):
         if (value := getattr(args, name)) is not None:
             result += [f"--{name.replace('_', '-')}", str(value)]
     return result
 
 
 def main() -> None:
-    parts = {"peaks": peaks, "llm": llm, "engine": engine, "int8": int8, "kernels": kernels}
+    parts = {
+        "peaks": peaks,
+        "llm": llm,
+        "beside": beside,
+        "engine": engine,
+        "int8": int8,
+        "kernels": kernels,
+    }
     mine = argparse.ArgumentParser(description=__doc__, parents=[parser()])
     mine.add_argument("part", choices=parts)
     mine.add_argument("model", type=Path)
