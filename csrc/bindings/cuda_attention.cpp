@@ -10,11 +10,11 @@ namespace {
 
 // All arrays of cuda::AttentionArgs, keys and values as bytes; scratch has room for
 // `scratch_tokens`.
-py::tuple Attend(const Array<uint16_t>& q, const Array<uint8_t>& keys, const Array<uint8_t>& values,
-                 KvDtype cache_type, int kv_heads, const Array<int32_t>& page_table,
-                 const Array<int32_t>& positions, const Array<int32_t>& slots,
-                 const Array<uint16_t>& sinks, int64_t window, int min_run, int max_run,
-                 int scratch_tokens, bool listed) {
+Array<uint16_t> Attend(const Array<uint16_t>& q, const Array<uint8_t>& keys,
+                       const Array<uint8_t>& values, KvDtype cache_type, int kv_heads,
+                       const Array<int32_t>& page_table, const Array<int32_t>& positions,
+                       const Array<int32_t>& slots, const Array<uint16_t>& sinks, int64_t window,
+                       int min_run, int max_run, int scratch_tokens, bool listed) {
   Expect(q.ndim() == 3 && page_table.ndim() == 2 && positions.size() == q.shape(0) &&
              slots.size() == q.shape(0) && sinks.size() == q.shape(1) &&
              keys.size() % (kv_heads * KvHeadBytes(q.shape(2), cache_type)) == 0 &&
@@ -119,7 +119,7 @@ void BindCudaAttention(py::module_& m) {
   m.def("attend", &Attend, "q"_a, "keys"_a, "values"_a, "cache_type"_a, "kv_heads"_a,
         "page_table"_a, "positions"_a, "slots"_a, "sinks"_a, "window"_a, "min_run"_a,
         "max_run"_a = 0, "scratch_tokens"_a = 100, "listed"_a = true,
-        "Rows of the output as (high, low). Sequences with min_run or more tokens are runs (of "
+        "Rows of the output. Sequences with min_run or more tokens are runs (of "
         "max_run tokens, 0: the most there can be), the others single tokens, given as a list or, "
         "not listed, as all there are.");
   m.def("split_tokens", &SplitTokens, "positions"_a, "slots"_a, "min_run"_a, "max_run"_a,
