@@ -10,11 +10,11 @@ namespace {
 
 // All arrays of cuda::AttentionArgs, keys and values as bytes; scratch has room for
 // `scratch_tokens`.
-py::tuple Attend(const Array<uint16_t>& q, const Array<uint8_t>& keys, const Array<uint8_t>& values,
-                 KvDtype cache_type, int kv_heads, const Array<int32_t>& page_table,
-                 const Array<int32_t>& positions, const Array<int32_t>& slots,
-                 const Array<uint16_t>& sinks, int64_t window, int min_run, int max_run,
-                 int scratch_tokens, bool listed) {
+Array<uint16_t> Attend(const Array<uint16_t>& q, const Array<uint8_t>& keys,
+                       const Array<uint8_t>& values, KvDtype cache_type, int kv_heads,
+                       const Array<int32_t>& page_table, const Array<int32_t>& positions,
+                       const Array<int32_t>& slots, const Array<uint16_t>& sinks, int64_t window,
+                       int min_run, int max_run, int scratch_tokens, bool listed) {
   Expect(q.ndim() == 3 && page_table.ndim() == 2 && positions.size() == q.shape(0) &&
              slots.size() == q.shape(0) && sinks.size() == q.shape(1) &&
              keys.size() % (kv_heads * KvHeadBytes(q.shape(2), cache_type)) == 0 &&
@@ -29,8 +29,8 @@ py::tuple Attend(const Array<uint16_t>& q, const Array<uint8_t>& keys, const Arr
   const OnDevice<int32_t> device_table(page_table, stream), device_positions(positions, stream),
       device_slots(slots, stream);
   const int64_t size = int64_t{heads} * head_dim;
-  const OnDevice<uint16_t> out(cuda::RowsBytes(cuda::RowFormat::kSplit, tokens, size) / 2, stream);
-  const cuda::Rows rows = cuda::RowsIn(out.data(), cuda::RowFormat::kSplit, tokens, size);
+  const OnDevice<uint16_t> out(cuda::RowsBytes(tokens, size) / 2, stream);
+  const cuda::Rows rows = cuda::RowsIn(out.data(), size);
   const cuda::AttentionArgs args = {
       device_positions.data(),
       device_slots.data(),
@@ -66,8 +66,7 @@ py::tuple Attend(const Array<uint16_t>& q, const Array<uint8_t>& keys, const Arr
                      {count, listed ? device_singles.data() : nullptr, chunks, scratch.data(),
                       scratch_tokens * cuda::AttentionScratchBytes(heads, head_dim, chunks)},
                      stream);
-  const Array<uint16_t> all = out.Host({2, tokens, rows.stride});
-  return py::make_tuple(all[py::int_(0)], all[py::int_(1)]);
+  return out.Host({tokens, rows.stride});
 }
 
 // Pages of keys and values, whose bytes are 0xFF where nothing was written.
@@ -120,7 +119,7 @@ void BindCudaAttention(py::module_& m) {
   m.def("attend", &Attend, "q"_a, "keys"_a, "values"_a, "cache_type"_a, "kv_heads"_a,
         "page_table"_a, "positions"_a, "slots"_a, "sinks"_a, "window"_a, "min_run"_a,
         "max_run"_a = 0, "scratch_tokens"_a = 100, "listed"_a = true,
-        "Rows of the output as (high, low). Sequences with min_run or more tokens are runs (of "
+        "Rows of the output. Sequences with min_run or more tokens are runs (of "
         "max_run tokens, 0: the most there can be), the others single tokens, given as a list or, "
         "not listed, as all there are.");
   m.def("split_tokens", &SplitTokens, "positions"_a, "slots"_a, "min_run"_a, "max_run"_a,

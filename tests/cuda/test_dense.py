@@ -35,7 +35,7 @@ class Product(NamedTuple):
 
     def logits(self, tokens: slice = slice(None), shape: Any = None) -> npt.NDArray[np.float32]:
         found: npt.NDArray[np.float32] = _core.cuda_ops.dense_lm_head(
-            self.rows[:, tokens], self.weight, core_format(self.weights), *optional(shape)
+            self.rows[tokens], self.weight, core_format(self.weights), *optional(shape)
         )
         return found
 
@@ -50,7 +50,7 @@ def product(weights: str, num_tokens: int, rows: int, cols: int) -> Product:
     # Blocks of very different size: a scale that goes to another one is seen.
     powers = random.integers(-12, 12, (rows, -(-cols // 32))).repeat(32, axis=1)[:, :cols]
     weight = bf16(random.normal(size=(rows, cols)) * 2.0**powers)
-    in_rows = rows_for(x, weights)
+    in_rows = rows_for(x)
     expected = row_values(in_rows, cols) @ weight_values(weight, weights).T
     return Product(weights, in_rows, weight, expected)
 
@@ -83,6 +83,38 @@ def test_lm_head(weights: str, num_tokens: int, rows: int, cols: int) -> None:
         np.testing.assert_array_equal(p.logits(shape=shape), found, str(shape))
 
 
+@pytest.mark.parametrize("num_tokens", [2, 33])
+def test_rows_of_every_size(num_tokens: int) -> None:
+    """From the smallest numbers to the largest that bf16 has, and those that are none."""
+    random = np.random.default_rng(0)
+    x = random.uniform(0.25, 1, size=(num_tokens, 70)).astype(np.float32)
+    weight = np.zeros((256, 70), np.uint16)
+    weight[:255] = np.arange(255)[:, None] << 7 | random.integers(0, 0x80, (255, 70))
+    weight[0::2] |= 0x8000
+    weight[253:255, 4:] = 0  # four of these numbers' sum may be a float
+    p = Product("bf16", rows_for(x), weight, row_values(rows_for(x), 70) @ from_bf16(weight).T)
+    largest = float(np.finfo(np.float32).max)
+    for shape in shapes(num_tokens):
+        found = p.logits(shape=shape).astype(np.float64)
+        too_large = abs(p.expected) > largest
+        expected = np.where(too_large, np.copysign(np.inf, p.expected), p.expected)
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=2.0**-149)
+        assert not found[:, 255].any()
+
+
+@pytest.mark.parametrize("num_tokens", [1, 33])
+def test_weights_that_are_no_numbers_stay_that(num_tokens: int) -> None:
+    weight = bf16(np.ones((20, 100)))
+    weight[3, 70], weight[4, 0], weight[17, 99] = bf16(np.inf), bf16(-np.inf), 0x7FC0
+    weight[5, 1], weight[5, 2] = bf16(np.inf), bf16(-np.inf)
+    rows = rows_for(np.ones((num_tokens, 100), np.float32))
+    p = Product("bf16", rows, weight, np.empty(0))
+    expected = np.full(20, 100.0)
+    expected[[3, 4, 5, 17]] = [np.inf, -np.inf, np.nan, np.nan]
+    for shape in shapes(num_tokens):
+        np.testing.assert_array_equal(p.logits(shape=shape), np.tile(expected, (num_tokens, 1)))
+
+
 @pytest.mark.parametrize("weights", FORMATS)
 @pytest.mark.parametrize(("rows", "cols"), [(40, 200), (24, 1100)])
 def test_token_has_same_logits_alone(weights: str, rows: int, cols: int) -> None:
@@ -102,7 +134,7 @@ def test_out_proj(weights: str, num_tokens: int) -> None:
 
     def run(tokens: slice = slice(None), shape: Any = None) -> npt.NDArray[np.float32]:
         found: npt.NDArray[np.float32] = _core.cuda_ops.dense_out_proj(
-            x[tokens], p.rows[:, tokens], p.weight, bias, core_format(weights), *optional(shape)
+            x[tokens], p.rows[tokens], p.weight, bias, core_format(weights), *optional(shape)
         )
         return found
 
@@ -128,7 +160,7 @@ class QkvCase:
         random = np.random.default_rng([num_tokens, head_dim])
         self.head_dim, self.num_tokens, self.format = head_dim, num_tokens, format
         x = random.normal(size=(num_tokens, hidden)).astype(np.float32)
-        self.rows, self.x = rows_for(x, format), row_values(rows_for(x, format), hidden)
+        self.rows, self.x = rows_for(x), row_values(rows_for(x), hidden)
         sizes = [n * head_dim for n in (heads, kv_heads, kv_heads)]
         self.weights = [bf16(random.normal(size=(n, hidden)) / hidden**0.5) for n in sizes]
         self.biases = [bf16(random.normal(size=n)) for n in sizes]
@@ -146,7 +178,7 @@ class QkvCase:
     ) -> tuple[Bits, Bits, Bits, Any]:
         """q, keys, values, and keys and values that are not appended."""
         found: tuple[Bits, Bits, Bits, Any] = _core.cuda_ops.dense_qkv(
-            self.rows[:, tokens],
+            self.rows[tokens],
             self.weights,
             self.biases,
             self.head_dim,
