@@ -45,19 +45,22 @@ py::dict Route(const Array<float>& x, const Array<uint16_t>& norm, const Array<u
   const OnDevice<uint16_t> device_norm(norm, stream), device_router(router, stream),
       device_bias(bias, stream);
   const OnDevice<int32_t> device_slots(slots, stream), experts(int64_t{tokens} * k, stream);
+  const OnDevice<unsigned> ticket(1, stream);
+  cuda::Fill(ticket.data(), 0, sizeof(unsigned), stream);
   const OnDevice<int32_t> lists(cuda::ExpertListsBytes(tokens, num_experts, k) / 4, stream);
   const OnDevice<uint16_t> normed(cuda::RowsBytes(tokens, hidden) / 2, stream);
   const cuda::Rows rows = cuda::RowsIn(normed.data(), hidden);
   cuda::Route(
       {tokens, device_slots.data(), device_x.data(), device_norm.data(), eps, device_router.data(),
-       device_bias.data(), hidden, num_experts, k, logits.data(), rows, experts.data(),
-       weights.data(), cuda::ExpertListsIn(lists.data(), tokens, num_experts, k)},
+       device_bias.data(), hidden, num_experts, k, logits.data(), ticket.data(), rows,
+       experts.data(), weights.data(), cuda::ExpertListsIn(lists.data(), tokens, num_experts, k)},
       stream);
   py::dict out =
       ListsDict(lists, cuda::MaxExpertTiles(tokens, num_experts, k), int64_t{tokens} * k);
   out["logits"] = logits.Host({tokens, num_experts});
   out["experts"] = experts.Host({tokens, k});
   out["weights"] = weights.Host({tokens, k});
+  out["ticket"] = ticket.Host({1});
   out["normed"] = normed.Host({tokens, rows.stride});
   return out;
 }

@@ -56,6 +56,7 @@ Backend::Backend(const ModelConfig& config, Precision precision, KvDtype cache_t
   PinnedMemory pinned(bytes, "rotary frequencies");
   std::copy(rope.frequencies.begin(), rope.frequencies.end(), pinned.as<double>());
   CopyToDevice(frequencies_.as<char>(), pinned.as<char>(), bytes, stream_);
+  Fill(ws_.router_ticket, 0, sizeof(*ws_.router_ticket), stream_);
   Synchronize(stream_);
 }
 
@@ -157,8 +158,8 @@ void Backend::Route(const motet::RouteArgs& args) {
   cuda::Route({tokens, args.tokens.slots, ws_.x, w.post_attention_norm,
                static_cast<float>(config_.rms_norm_eps), Bf16(w.router), w.router_bias,
                static_cast<int>(config_.hidden_size), static_cast<int>(config_.num_experts), k,
-               ws_.router_logits, Normed(), ws_.experts, ws_.expert_weights,
-               ExpertListsIn(ws_.expert_lists, tokens, config_.num_experts, k)},
+             ws_.router_logits, ws_.router_ticket, Normed(), ws_.experts, ws_.expert_weights,
+             ExpertListsIn(ws_.expert_lists, tokens, config_.num_experts, k)},
               stream_);
 }
 

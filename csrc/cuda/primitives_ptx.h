@@ -41,6 +41,12 @@ __device__ __forceinline__ T ShuffleUp(T value,
 __device__ __forceinline__ uint32_t Ballot(bool predicate) {
   return __ballot_sync(0xFFFFFFFFu, predicate);
 }
+__device__ __forceinline__ uint32_t WarpMax(uint32_t x) {
+  return __reduce_max_sync(0xFFFFFFFFu, x);
+}
+__device__ __forceinline__ uint32_t WarpMin(uint32_t x) {
+  return __reduce_min_sync(0xFFFFFFFFu, x);
+}
 
 // d[16, 8] += a[16, 16] b[16, 8], sums in float (m16n8k16, row.col). Lane = 4 g + t holds
 //   a: rows g and g + 8 of columns 2t, 2t+1 (a[0], a[1]) and 2t+8, 2t+9 (a[2], a[3])
@@ -122,6 +128,18 @@ __device__ __forceinline__ void PrefetchToL2(const void* p, int64_t bytes) {
 template <class T>
 __device__ __forceinline__ T LoadFresh(const T* p) {
   return __ldcg(p);
+}
+// True for the last of `count` threads that share `ticket`, which is 0 at first and then again: it
+// sees what each of them, and all that they were at a barrier with, wrote before; and so do those
+// that are at a barrier with it afterwards, by LoadFresh. (An atomic that orders what is around it
+// is much faster than __threadfence(), whose order is that of all threads.)
+__device__ __forceinline__ bool IsLastTicket(unsigned* ticket, unsigned count) {
+  unsigned before;
+  asm volatile("atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;"
+               : "=r"(before)
+               : "l"(ticket), "r"(count - 1)
+               : "memory");
+  return before == count - 1;
 }
 // The 128 bytes that hold p start on their way to the second-level cache.
 __device__ __forceinline__ void PrefetchLineToL2(const void* p) {

@@ -42,6 +42,7 @@ Workspace::Workspace(const ModelConfig& c, const StepLimits& limits, char* memor
       std::max(attention_scratch_bytes, UnappendedKvBytes(tokens, c.num_kv_heads, dim));
   take_bytes(attention_scratch, attention_scratch_bytes);
   take(router_logits, tokens * c.num_experts);
+  take(router_ticket, 1);
   take(experts, tokens * k);
   take(expert_weights, tokens * k);
   take_bytes(expert_lists, ExpertListsBytes(static_cast<int>(tokens), c.num_experts, k));

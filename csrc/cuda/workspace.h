@@ -32,9 +32,10 @@ struct Workspace {
   // [T, 2, kv_heads, head_dim] of a layer, on their way to a cache of integers. Attention, which
   // comes next, needs them no more.
   float* unappended_kv() const { return static_cast<float*>(attention_scratch); }
-  float* router_logits;   // [T, experts]
-  int32_t* experts;       // [T, experts_per_token]
-  float* expert_weights;  // the same
+  float* router_logits;     // [T, experts]
+  unsigned* router_ticket;  // 0 between steps
+  int32_t* experts;         // [T, experts_per_token]
+  float* expert_weights;    // the same
   void* expert_lists;
   void* moe_scratch;
   float* logits;   // [R, vocab]

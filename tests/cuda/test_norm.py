@@ -6,7 +6,8 @@ import pytest
 from motet import _core
 from tests.cuda.numbers import bf16, from_bf16, from_f16, relative_error
 
-SIZES = (2, 31, 64, 96, 333, 2880)
+# To the last: whole in registers, and by four columns, or not.
+SIZES = (2, 31, 64, 96, 333, 2880, 3072, 3075, 3076, 4100)
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -1,6 +1,7 @@
 // primitives.h on the CPU; primitives_ptx.h says what each does.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -82,6 +83,16 @@ inline uint32_t Ballot(bool predicate) {
   return operands.result;
 }
 
+inline uint32_t WarpMax(uint32_t x) {
+  emulator::Meet("WarpMax", &x, [](void* const* lanes) {
+    uint32_t most = 0;
+    for (int i = 0; i < 32; ++i) most = std::max(most, *static_cast<uint32_t*>(lanes[i]));
+    for (int i = 0; i < 32; ++i) *static_cast<uint32_t*>(lanes[i]) = most;
+  });
+  return x;
+}
+inline uint32_t WarpMin(uint32_t x) { return ~WarpMax(~x); }
+
 inline void MmaF16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   emulated::Mma operands{d, a, {b0, b1}};
   emulator::Meet("MmaF16", &operands, emulated::Mma::Combine);
@@ -130,6 +141,11 @@ inline void PrefetchToL2(const void* p, int64_t bytes) { emulator::Touch(p, byte
 template <class T>
 T LoadFresh(const T* p) {
   return *p;
+}
+
+inline bool IsLastTicket(unsigned* ticket, unsigned count) {
+  *ticket = *ticket + 1 == count ? 0 : *ticket + 1;
+  return *ticket == 0;
 }
 
 // Memory that is not there shall be seen.

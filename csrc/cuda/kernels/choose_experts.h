@@ -4,11 +4,12 @@
 
 namespace motet::cuda {
 
-// The second half of Route().
+// What Route() has another kernel for, if there are many tokens.
 struct ChooseExpertsArgs {
   const float* logits;  // [T, num_experts]
   int32_t* experts;     // [T, experts_per_token], the same as in `group`
   float* weights;       // [T, experts_per_token]
+  unsigned* ticket;     // 0 at first, and after each run
   GroupByExpertArgs group;
 };
 void ChooseExpertsAndGroup(const ChooseExpertsArgs& args, Stream stream);

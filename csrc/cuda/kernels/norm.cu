@@ -1,45 +1,58 @@
 #include "cuda/kernels/norm.h"
 
+#include "cuda/kernels/row.cuh"
 #include "cuda/kernels/store_rows.cuh"
 #include "cuda/launch.h"
 
 namespace motet::cuda {
 namespace {
 
-constexpr int kThreads = 256;
-
-// The sum of every thread's x, the same bits in each.
-__device__ __forceinline__ float BlockSum(float x) {
-  __shared__ float sums[kThreads / kWarpSize];
-  x = WarpSum(x);
-  if (LaneIndex() == 0) sums[WarpIndex()] = x;
-  __syncthreads();
-  float total = 0;
-  for (const float sum : sums) total += sum;
-  return total;
-}
-
-__global__ void __launch_bounds__(kThreads) RmsNormKernel(RmsNormArgs a) {
+template <bool kSimple>
+__global__ void __launch_bounds__(kRowThreads) RmsNormKernel(RmsNormArgs a) {
+  __shared__ float squares[kRowWarps];
+  const int size = static_cast<int>(a.size);
+  const int first = 4 * static_cast<int>(threadIdx.x);
+  const float inverse_size = 1.0f / static_cast<float>(size);
+  // Neither the weights nor which rows come from the kernel before this one.
+  uint2 weight[kHeldSteps];
+#pragma unroll
+  for (int s = 0; s < kHeldSteps; ++s)
+    weight[s] = LoadFour<kSimple>(a.weight, first + s * kRowStep, size);
+  const int64_t i = blockIdx.x;
+  const float* row = a.x + (a.rows ? LoadFresh(a.rows + i) : i) * a.size;
   WaitForInputs();
   LetNextStart();
-  const int64_t i = blockIdx.x;
-  const float* x = a.x + (a.rows ? a.rows[i] : i) * a.size;
-  float squares = 0;
-  for (int64_t j = threadIdx.x; j < a.size; j += kThreads) squares += x[j] * x[j];
-  const float scale = rsqrtf(BlockSum(squares) / static_cast<float>(a.size) + a.eps);
-  const auto value = [&](int64_t j) {
-    return j < a.size ? x[j] * scale * Bf16Value(a.weight[j]) : 0.0f;
+  float4 x[kHeldSteps];
+#pragma unroll
+  for (int s = 0; s < kHeldSteps; ++s) x[s] = LoadFour<kSimple>(row, first + s * kRowStep, size);
+  float sum = 0;
+#pragma unroll
+  for (int s = 0; s < kHeldSteps; ++s) sum = AddProducts(x[s], x[s], sum);
+  ForRest<kSimple>(size, [&](int c) {
+    const float4 rest = LoadFour<kSimple>(row, c, size);
+    sum = AddProducts(rest, rest, sum);
+  });
+  sum = WarpSum(sum);
+  if (LaneIndex() == 0) squares[WarpIndex()] = sum;
+  __syncthreads();
+  const float scale = NormScale(squares, inverse_size, a.eps);
+  const auto store = [&](int c, const float4& values, const uint2& weights) {
+    if (c >= a.out.stride) return;
+    StoreFour(a.out, i, c, Multiply(Multiply(values, scale), Bf16Values(weights)));
   };
-  for (int64_t j = 2 * threadIdx.x; j < a.out.stride; j += 2 * kThreads) {
-    StorePair(a.out, i, j, value(j), value(j + 1));
-  }
+#pragma unroll
+  for (int s = 0; s < kHeldSteps; ++s) store(first + s * kRowStep, x[s], weight[s]);
+  ForRest<kSimple>(a.out.stride, [&](int c) {
+    store(c, LoadFour<kSimple>(row, c, size), LoadFour<kSimple>(a.weight, c, size));
+  });
 }
 
 }  // namespace
 
 void RmsNorm(const RmsNormArgs& args, Stream stream) {
   if (args.num_rows == 0) return;
-  Launch(RmsNormKernel, {dim3(static_cast<unsigned>(args.num_rows)), kThreads},
+  const auto kernel = IsSimpleRow(args.size) ? RmsNormKernel<true> : RmsNormKernel<false>;
+  Launch(kernel, {dim3(static_cast<unsigned>(args.num_rows)), kRowThreads},
          static_cast<cudaStream_t>(stream), args);
 }
 

@@ -9,8 +9,8 @@ namespace motet::cuda {
 struct RmsNormArgs {
   int num_rows;
   const int32_t* rows;     // [num_rows] or null
-  const float* x;          // [*, size]
-  const uint16_t* weight;  // [size] bf16
+  const float* x;          // [*, size], aligned to 16 bytes
+  const uint16_t* weight;  // [size] bf16, aligned to 8
   int64_t size;
   float eps;
   Rows out;
