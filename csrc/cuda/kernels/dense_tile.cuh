@@ -73,6 +73,7 @@ struct Bf16Weights {
   static constexpr int64_t kTileBytes = kBf16TileBytes;
   static constexpr int kRowArrays = 2;
   static constexpr int kStepsAhead = 2;  // 32 KB in flight a block
+  static constexpr bool kWide = false;
 
   using Decoded = Bf16Weights;
 
@@ -119,6 +120,7 @@ struct Int8Weights {
   static constexpr int64_t kTileBytes = kInt8TileBytes;
   static constexpr int kRowArrays = 1;
   static constexpr int kStepsAhead = 3;  // 26 KB in flight a block
+  static constexpr bool kWide = false;
 
   using Decoded = ScaledOperands;
 

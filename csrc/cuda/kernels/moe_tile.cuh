@@ -64,6 +64,7 @@ struct ExpertProduct {
 //   Load(tile)           from global memory; LoadShared(tile), from shared memory
 //   Unit(row_bytes, row) what the sums of a row of the 16 are times
 //   Decode(block)        the columns of a block of 32, as Multiply takes them: Decoded
+//   kWide                whether Decoded is operands only, OperandA(): sums need no scales
 //   Multiply(d, first, weights, x)   as a format's of dense_tile.cuh
 struct Mxfp4Tile {
   static constexpr int kBytes = kMxfp4TileBytes, kRowBytes = kMxfp4RowBytes;
@@ -71,9 +72,15 @@ struct Mxfp4Tile {
   static constexpr int kStages = 4;     // of the kernel for many tokens
   static constexpr int kWarpTiles = 2;  // rows of them that a warp has there
   static constexpr int kRowArrays = 1;  // RowFormat::kF16
+  static constexpr bool kWide = true;
 
   struct Decoded {
     uint32_t a[2][4];  // operands of both halves
+
+    __device__ __forceinline__ void OperandA(int half, uint32_t (&to)[4]) const {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) to[i] = a[half][i];
+    }
   };
 
   uint4 codes;
@@ -134,6 +141,7 @@ struct DenseTile {
   static constexpr int kBytes = static_cast<int>(Weights::kTileBytes), kRowBytes = 0;
   static constexpr int kAtOnce = 1;
   static constexpr int kRowArrays = Weights::kRowArrays;
+  static constexpr bool kWide = Weights::kWide;
   static constexpr int kStages = kRowArrays == 1 ? 3 : 2;     // by shared memory
   static constexpr int kWarpTiles = kRowArrays == 1 ? 1 : 2;  // by registers: scales take some
 
