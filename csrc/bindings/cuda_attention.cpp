@@ -29,8 +29,8 @@ py::tuple Attend(const Array<uint16_t>& q, const Array<uint8_t>& keys, const Arr
   const OnDevice<int32_t> device_table(page_table, stream), device_positions(positions, stream),
       device_slots(slots, stream);
   const int64_t size = int64_t{heads} * head_dim;
-  const OnDevice<uint16_t> out(cuda::RowsBytes(cuda::RowFormat::kSplit, tokens, size) / 2, stream);
-  const cuda::Rows rows = cuda::RowsIn(out.data(), cuda::RowFormat::kSplit, tokens, size);
+  const OnDevice<uint16_t> out(cuda::RowsBytes(tokens, size) / 2, stream);
+  const cuda::Rows rows = cuda::RowsIn(out.data(), size);
   const cuda::AttentionArgs args = {
       device_positions.data(),
       device_slots.data(),
@@ -66,8 +66,7 @@ py::tuple Attend(const Array<uint16_t>& q, const Array<uint8_t>& keys, const Arr
                      {count, listed ? device_singles.data() : nullptr, chunks, scratch.data(),
                       scratch_tokens * cuda::AttentionScratchBytes(heads, head_dim, chunks)},
                      stream);
-  const Array<uint16_t> all = out.Host({2, tokens, rows.stride});
-  return py::make_tuple(all[py::int_(0)], all[py::int_(1)]);
+  return out.Host({tokens, rows.stride});
 }
 
 // Pages of keys and values, whose bytes are 0xFF where nothing was written.

@@ -49,22 +49,20 @@ class PackedOnDevice {
   std::vector<WeightMatrix> matrices_;
 };
 
-// Rows as csrc/cuda/rows.h has them: [1 or 2, tokens, stride].
+// Rows as csrc/cuda/rows.h has them: [tokens, stride].
 class RowsOnDevice {
  public:
-  RowsOnDevice(const Bits& rows, int64_t size, WeightFormat format, cuda::Stream stream)
-      : format_(cuda::RowFormatOf(format)), size_(size), rows_(rows, stream) {
-    Expect(rows.ndim() == 3 && rows.shape(0) == (format_ == cuda::RowFormat::kSplit ? 2 : 1) &&
-               rows.shape(2) == cuda::PaddedColumns(size),
-           "rows [1 or 2 by the weights' format, tokens, columns padded to a step]");
-    n_ = static_cast<int>(rows.shape(1));
+  RowsOnDevice(const Bits& rows, int64_t size, cuda::Stream stream)
+      : size_(size), rows_(rows, stream) {
+    Expect(rows.ndim() == 2 && rows.shape(1) == cuda::PaddedColumns(size),
+           "rows [tokens, columns padded to a step]");
+    n_ = static_cast<int>(rows.shape(0));
   }
 
   int n() const { return n_; }
-  cuda::Rows Rows() const { return cuda::RowsIn(rows_.data(), format_, n_, size_); }
+  cuda::Rows Rows() const { return cuda::RowsIn(rows_.data(), size_); }
 
  private:
-  cuda::RowFormat format_;
   int64_t size_;
   int n_;
   OnDevice<uint16_t> rows_;
@@ -82,7 +80,7 @@ py::tuple Qkv(const Bits& rows, const std::vector<Bits>& weights, const std::vec
               cuda::DenseShape shape) {
   Expect(weights.size() == 3 && biases.size() == 3, "q, k and v");
   const cuda::OwnedStream stream;
-  const RowsOnDevice in(rows, weights[0].shape(1), format, stream);
+  const RowsOnDevice in(rows, weights[0].shape(1), stream);
   const PackedOnDevice packed(weights, {head_dim, head_dim, 0}, format, stream);
   const OnDevice<uint16_t> q_bias(biases[0], stream), k_bias(biases[1], stream),
       v_bias(biases[2], stream);
@@ -125,7 +123,7 @@ py::tuple Qkv(const Bits& rows, const std::vector<Bits>& weights, const std::vec
 Array<float> OutProj(const Array<float>& x, const Bits& rows, const Bits& weight, const Bits& bias,
                      WeightFormat format, cuda::DenseShape shape) {
   const cuda::OwnedStream stream;
-  const RowsOnDevice in(rows, weight.shape(1), format, stream);
+  const RowsOnDevice in(rows, weight.shape(1), stream);
   const PackedOnDevice packed(weight, format, stream);
   const OnDevice<uint16_t> device_bias(bias, stream);
   const OnDevice<float> out(x, stream);
@@ -137,7 +135,7 @@ Array<float> OutProj(const Array<float>& x, const Bits& rows, const Bits& weight
 Array<float> LmHead(const Bits& rows, const Bits& weight, WeightFormat format,
                     cuda::DenseShape shape) {
   const cuda::OwnedStream stream;
-  const RowsOnDevice in(rows, weight.shape(1), format, stream);
+  const RowsOnDevice in(rows, weight.shape(1), stream);
   const PackedOnDevice packed(weight, format, stream);
   const OnDevice<float> out(in.n() * weight.shape(0), stream);
   cuda::LmHead({in.n(), in.Rows(), packed.Matrix(), out.data(), shape}, stream);

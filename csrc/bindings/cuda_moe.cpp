@@ -7,23 +7,21 @@ namespace py = pybind11;
 namespace motet {
 namespace {
 
-// x after the op. `normed` are rows as csrc/cuda/rows.h has them: [1 or 2, T, stride]; weights are
-// packed.
+// x after the op. `normed` are rows as csrc/cuda/rows.h has them; weights are packed.
 Array<float> Moe(const Array<float>& x, const Array<uint16_t>& normed,
                  const Array<int32_t>& experts, const Array<float>& weights,
                  const Array<int32_t>& slots, const Array<uint8_t>& gate_up,
                  const Array<uint16_t>& gate_up_bias, const Array<uint8_t>& down,
                  const Array<uint16_t>& down_bias, float limit, WeightFormat format,
                  cuda::MoeKernel kernel) {
-  Expect(x.ndim() == 2 && normed.ndim() == 3 && normed.shape(0) <= 2 && experts.ndim() == 2 &&
+  Expect(x.ndim() == 2 && normed.ndim() == 2 && experts.ndim() == 2 &&
              weights.size() == experts.size() && gate_up_bias.ndim() == 2 && down_bias.ndim() == 2,
-         "x [T, hidden], normed [1 or 2, T, stride], experts [T, k], weights [T, k], biases "
+         "x [T, hidden], normed [T, stride], experts [T, k], weights [T, k], biases "
          "[experts, rows]");
   const int tokens = static_cast<int>(x.shape(0)), k = static_cast<int>(experts.shape(1));
   const int num_experts = static_cast<int>(down_bias.shape(0));
   const int64_t hidden = x.shape(1), intermediate = gate_up_bias.shape(1) / 2;
-  Expect(normed.size() * 2 == cuda::RowsBytes(cuda::RowFormatOf(format), tokens, hidden),
-         "padded rows of the weights' format");
+  Expect(normed.size() * 2 == cuda::RowsBytes(tokens, hidden), "padded rows");
 
   const cuda::OwnedStream stream;
   const OnDevice<float> device_x(x, stream), device_weights(weights, stream);
@@ -32,8 +30,7 @@ Array<float> Moe(const Array<float>& x, const Array<uint16_t>& normed,
   const OnDevice<int32_t> device_experts(experts, stream), device_slots(slots, stream);
   const OnDevice<uint8_t> w1(gate_up, stream), w2(down, stream);
   const OnDevice<int32_t> lists(cuda::ExpertListsBytes(tokens, num_experts, k) / 4, stream);
-  const OnDevice<char> scratch(cuda::MoeScratchBytes(tokens, k, format, hidden, intermediate),
-                               stream);
+  const OnDevice<char> scratch(cuda::MoeScratchBytes(tokens, k, hidden, intermediate), stream);
   const cuda::ExpertLists expert_lists = cuda::ExpertListsIn(lists.data(), tokens, num_experts, k);
   cuda::GroupByExpert(
       {tokens, device_slots.data(), device_experts.data(), num_experts, k, expert_lists}, stream);
@@ -45,7 +42,7 @@ Array<float> Moe(const Array<float>& x, const Array<uint16_t>& normed,
              b1.data(),
              b2.data(),
              limit,
-             cuda::RowsIn(device_normed.data(), cuda::RowFormatOf(format), tokens, hidden),
+             cuda::RowsIn(device_normed.data(), hidden),
              expert_lists,
              device_weights.data(),
              scratch.data(),

@@ -32,8 +32,7 @@ py::dict GroupByExpert(const Array<int32_t>& experts, const Array<int32_t>& slot
 }
 
 py::dict Route(const Array<float>& x, const Array<uint16_t>& norm, const Array<uint16_t>& router,
-               const Array<uint16_t>& bias, const Array<int32_t>& slots, int k, float eps,
-               bool split) {
+               const Array<uint16_t>& bias, const Array<int32_t>& slots, int k, float eps) {
   Expect(x.ndim() == 2 && router.ndim() == 2 && norm.size() == x.shape(1) &&
              router.shape(1) == x.shape(1) && bias.size() == router.shape(0) &&
              slots.size() == x.shape(0),
@@ -47,9 +46,8 @@ py::dict Route(const Array<float>& x, const Array<uint16_t>& norm, const Array<u
       device_bias(bias, stream);
   const OnDevice<int32_t> device_slots(slots, stream), experts(int64_t{tokens} * k, stream);
   const OnDevice<int32_t> lists(cuda::ExpertListsBytes(tokens, num_experts, k) / 4, stream);
-  const auto format = split ? cuda::RowFormat::kSplit : cuda::RowFormat::kF16;
-  const OnDevice<uint16_t> normed(cuda::RowsBytes(format, tokens, hidden) / 2, stream);
-  const cuda::Rows rows = cuda::RowsIn(normed.data(), format, tokens, hidden);
+  const OnDevice<uint16_t> normed(cuda::RowsBytes(tokens, hidden) / 2, stream);
+  const cuda::Rows rows = cuda::RowsIn(normed.data(), hidden);
   cuda::Route(
       {tokens, device_slots.data(), device_x.data(), device_norm.data(), eps, device_router.data(),
        device_bias.data(), hidden, num_experts, k, logits.data(), rows, experts.data(),
@@ -60,7 +58,7 @@ py::dict Route(const Array<float>& x, const Array<uint16_t>& norm, const Array<u
   out["logits"] = logits.Host({tokens, num_experts});
   out["experts"] = experts.Host({tokens, k});
   out["weights"] = weights.Host({tokens, k});
-  out["normed"] = normed.Host({split ? 2 : 1, tokens, rows.stride});  // high, then low
+  out["normed"] = normed.Host({tokens, rows.stride});
   return out;
 }
 
@@ -69,8 +67,7 @@ py::dict Route(const Array<float>& x, const Array<uint16_t>& norm, const Array<u
 void BindCudaRoute(py::module_& m) {
   using namespace py::literals;
   m.def("group_by_expert", &GroupByExpert, "experts"_a, "slots"_a, "num_experts"_a);
-  m.def("route", &Route, "x"_a, "norm"_a, "router"_a, "bias"_a, "slots"_a, "k"_a, "eps"_a,
-        "split"_a);
+  m.def("route", &Route, "x"_a, "norm"_a, "router"_a, "bias"_a, "slots"_a, "k"_a, "eps"_a);
 }
 
 }  // namespace motet

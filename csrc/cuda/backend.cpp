@@ -67,14 +67,6 @@ void Backend::Prepare(Weights& weights) {
   weights_ = WeightStore(config_, precision_, weights, device_, progress_);
 }
 
-Rows Backend::Normed(const WeightMatrix& weight, int64_t n) const {
-  return RowsIn(ws_.normed, RowFormatOf(weight.format), n, config_.hidden_size);
-}
-
-Rows Backend::AttentionOut(const LayerWeights& layer, int64_t n) const {
-  return RowsIn(ws_.attention, RowFormatOf(layer.o_proj.format), n, config_.QuerySize());
-}
-
 void Backend::CopyPages(const motet::CopyPagesArgs& args) {
   const PageCopy* copies = extras_.copies;
   const auto num_full = static_cast<int>(args.full.size());
@@ -104,7 +96,7 @@ void Backend::Rotary(const motet::RotaryArgs& args) {
 void Backend::Qkv(const motet::QkvArgs& args) {
   const LayerWeights& w = *args.layer;
   const int tokens = args.tokens.num_tokens;
-  const Rows normed = Normed(w.q_proj, tokens);
+  const Rows normed = Normed();
   RmsNorm({tokens, nullptr, ws_.x, w.input_norm, config_.hidden_size,
            static_cast<float>(config_.rms_norm_eps), normed},
           stream_);
@@ -145,7 +137,7 @@ void Backend::Attention(const motet::AttentionOpArgs& args) {
                                 static_cast<int>(config_.num_heads),
                                 static_cast<int>(config_.num_kv_heads),
                                 static_cast<int>(config_.head_dim),
-                                AttentionOut(*args.layer, args.tokens.num_tokens)};
+                                AttentionOut()};
   if (extras_.num_runs > 0) AttendRuns(attention, extras_.num_runs, extras_.runs, stream_);
   AttendTokensArgs few = extras_.few;
   few.num_chunks = NumChunks(extras_.context, args.cache.window);
@@ -155,10 +147,8 @@ void Backend::Attention(const motet::AttentionOpArgs& args) {
 }
 
 void Backend::OutProj(const motet::OutProjArgs& args) {
-  const int tokens = args.tokens.num_tokens;
-  cuda::OutProj(
-      {tokens, AttentionOut(*args.layer, tokens), args.layer->o_proj, args.layer->o_bias, ws_.x},
-      stream_);
+  const LayerWeights& w = *args.layer;
+  cuda::OutProj({args.tokens.num_tokens, AttentionOut(), w.o_proj, w.o_bias, ws_.x}, stream_);
 }
 
 void Backend::Route(const motet::RouteArgs& args) {
@@ -167,7 +157,7 @@ void Backend::Route(const motet::RouteArgs& args) {
   cuda::Route({tokens, args.tokens.slots, ws_.x, w.post_attention_norm,
                static_cast<float>(config_.rms_norm_eps), Bf16(w.router), w.router_bias,
                static_cast<int>(config_.hidden_size), static_cast<int>(config_.num_experts), k,
-               ws_.router_logits, Normed(w.gate_up.first, tokens), ws_.experts, ws_.expert_weights,
+               ws_.router_logits, Normed(), ws_.experts, ws_.expert_weights,
                ExpertListsIn(ws_.expert_lists, tokens, config_.num_experts, k)},
               stream_);
 }
@@ -177,14 +167,14 @@ void Backend::Moe(const motet::MoeArgs& args) {
   const int tokens = args.tokens.num_tokens, k = static_cast<int>(config_.experts_per_token);
   cuda::Moe({tokens, static_cast<int>(config_.num_experts), k, w.gate_up.first, w.down.first,
              w.gate_up_bias, w.down_bias, static_cast<float>(config_.swiglu_limit),
-             Normed(w.gate_up.first, tokens),
+             Normed(),
              ExpertListsIn(ws_.expert_lists, tokens, config_.num_experts, k), ws_.expert_weights,
              ws_.moe_scratch, ws_.x},
             stream_);
 }
 
 void Backend::LmHead(const motet::LmHeadArgs& args) {
-  const Rows normed = Normed(args.weight, args.num_rows);
+  const Rows normed = Normed();
   RmsNorm({args.num_rows, args.rows, ws_.x, args.norm, config_.hidden_size,
            static_cast<float>(config_.rms_norm_eps), normed},
           stream_);

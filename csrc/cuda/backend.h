@@ -50,9 +50,8 @@ class Backend {
   static int64_t WorkspaceBytes(const ModelConfig& config, const StepLimits& limits);
 
  private:
-  // Rows that `weight` is multiplied by.
-  Rows Normed(const WeightMatrix& weight, int64_t n) const;
-  Rows AttentionOut(const LayerWeights& layer, int64_t n) const;
+  Rows Normed() const { return RowsIn(ws_.normed, config_.hidden_size); }
+  Rows AttentionOut() const { return RowsIn(ws_.attention, config_.QuerySize()); }
 
   ModelConfig config_;
   Precision precision_;

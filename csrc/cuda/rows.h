@@ -1,15 +1,8 @@
-// Rows that matrices are multiplied by: [n, stride] 16-bit floats, zeros from `size` to `stride`.
-//
-//   kF16    half precision, for MXFP4 and int8 weights
-//   kSplit  two rows of bf16 whose sum is the value to 16 bits, for bf16 weights: they are
-//           multiplied one after the other
-//
+// Rows that matrices are multiplied by: [n, stride] half precision, zeros from `size` to `stride`.
 // Products take kStepColumns columns at a time, hence the stride.
 #pragma once
 
 #include <cstdint>
-
-#include "base/matrix.h"
 
 namespace motet::cuda {
 
@@ -19,29 +12,16 @@ constexpr int64_t PaddedColumns(int64_t size) {
   return (size + kStepColumns - 1) / kStepColumns * kStepColumns;
 }
 
-enum class RowFormat { kF16, kSplit };
-
-// What weights are multiplied by.
-constexpr RowFormat RowFormatOf(WeightFormat format) {
-  return format == WeightFormat::kBf16 ? RowFormat::kSplit : RowFormat::kF16;
-}
-
 struct Rows {
-  RowFormat format;
-  uint16_t* high;  // [n, stride]
-  uint16_t* low;   // [n, stride], kSplit only
+  uint16_t* data;  // [n, stride]
   int64_t stride;  // PaddedColumns(size)
 };
 
-constexpr int64_t RowsBytes(RowFormat format, int64_t n, int64_t size) {
-  return n * PaddedColumns(size) * (format == RowFormat::kSplit ? 4 : 2);
-}
+constexpr int64_t RowsBytes(int64_t n, int64_t size) { return n * PaddedColumns(size) * 2; }
 
-// In `memory` of RowsBytes(format, n, size).
-inline Rows RowsIn(void* memory, RowFormat format, int64_t n, int64_t size) {
-  auto* high = static_cast<uint16_t*>(memory);
-  const int64_t stride = PaddedColumns(size);
-  return {format, high, format == RowFormat::kSplit ? high + n * stride : nullptr, stride};
+// In `memory` of RowsBytes(n, size).
+inline Rows RowsIn(void* memory, int64_t size) {
+  return {static_cast<uint16_t*>(memory), PaddedColumns(size)};
 }
 
 }  // namespace motet::cuda

@@ -32,9 +32,9 @@ Workspace::Workspace(const ModelConfig& c, const StepLimits& limits, char* memor
   take(x, tokens * c.hidden_size);
   take(cos, tokens * dim / 2);
   take(sin, tokens * dim / 2);
-  take_bytes(normed, RowsBytes(RowFormat::kSplit, std::max(tokens, rows), c.hidden_size));
+  take_bytes(normed, RowsBytes(std::max(tokens, rows), c.hidden_size));
   take(q, tokens * c.QuerySize());
-  take_bytes(attention, RowsBytes(RowFormat::kSplit, tokens, c.QuerySize()));
+  take_bytes(attention, RowsBytes(tokens, c.QuerySize()));
   const int64_t one = AttentionScratchBytes(heads, dim, NumChunks(limits.context, 0));
   attention_scratch_bytes =
       std::max(one, std::min(one * std::max(limits.sequences, rows), kAttentionScratchBytes));
@@ -45,9 +45,8 @@ Workspace::Workspace(const ModelConfig& c, const StepLimits& limits, char* memor
   take(experts, tokens * k);
   take(expert_weights, tokens * k);
   take_bytes(expert_lists, ExpertListsBytes(static_cast<int>(tokens), c.num_experts, k));
-  const auto format = c.experts_mxfp4 ? WeightFormat::kMxfp4 : WeightFormat::kBf16;
-  take_bytes(moe_scratch, MoeScratchBytes(static_cast<int>(tokens), k, format, c.hidden_size,
-                                          c.intermediate_size));
+  take_bytes(moe_scratch,
+             MoeScratchBytes(static_cast<int>(tokens), k, c.hidden_size, c.intermediate_size));
   take(logits, rows * c.vocab_size);
   take(drawn, rows);
   take_bytes(sample_scratch, SampleScratchBytes(rows, c.vocab_size));

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from motet import _core
-from tests.cuda.numbers import Bits, Floats, bf16, from_bf16, from_f16
+from tests.cuda.numbers import Bits, Floats, from_bf16, from_f16
 from tests.reference.model import int8_weights
 
 FORMATS = ("bf16", "int8")
@@ -19,19 +19,15 @@ def core_format(name: str) -> Any:
     return getattr(_core.cuda_ops.WeightFormat, name.upper())
 
 
-def rows_for(x: npt.NDArray[np.float32], weights: str) -> Bits:
-    """[1 or 2, T, stride], see csrc/cuda/rows.h."""
+def rows_for(x: npt.NDArray[np.float32]) -> Bits:
+    """[T, stride], see csrc/cuda/rows.h."""
     padded = np.pad(x, ((0, 0), (0, -x.shape[1] % STEP_COLUMNS)))
-    if weights != "bf16":
-        return padded.astype(np.float16).view(np.uint16)[None]
-    high = bf16(padded)
-    return np.stack([high, bf16(padded - from_bf16(high))])
+    return padded.astype(np.float16).view(np.uint16)
 
 
 def row_values(rows: Bits, cols: int) -> Floats:
     """What rows stand for: [T, cols]."""
-    values = from_f16(rows[0]) if len(rows) == 1 else from_bf16(rows[0]) + from_bf16(rows[1])
-    return values[:, :cols]
+    return from_f16(rows)[:, :cols]
 
 
 def weight_values(bits: Bits, weights: str) -> Floats:

@@ -35,7 +35,7 @@ class Product(NamedTuple):
 
     def logits(self, tokens: slice = slice(None), shape: Any = None) -> npt.NDArray[np.float32]:
         found: npt.NDArray[np.float32] = _core.cuda_ops.dense_lm_head(
-            self.rows[:, tokens], self.weight, core_format(self.weights), *optional(shape)
+            self.rows[tokens], self.weight, core_format(self.weights), *optional(shape)
         )
         return found
 
@@ -50,7 +50,7 @@ def product(weights: str, num_tokens: int, rows: int, cols: int) -> Product:
     # Blocks of very different size: a scale that goes to another one is seen.
     powers = random.integers(-12, 12, (rows, -(-cols // 32))).repeat(32, axis=1)[:, :cols]
     weight = bf16(random.normal(size=(rows, cols)) * 2.0**powers)
-    in_rows = rows_for(x, weights)
+    in_rows = rows_for(x)
     expected = row_values(in_rows, cols) @ weight_values(weight, weights).T
     return Product(weights, in_rows, weight, expected)
 
@@ -102,7 +102,7 @@ def test_out_proj(weights: str, num_tokens: int) -> None:
 
     def run(tokens: slice = slice(None), shape: Any = None) -> npt.NDArray[np.float32]:
         found: npt.NDArray[np.float32] = _core.cuda_ops.dense_out_proj(
-            x[tokens], p.rows[:, tokens], p.weight, bias, core_format(weights), *optional(shape)
+            x[tokens], p.rows[tokens], p.weight, bias, core_format(weights), *optional(shape)
         )
         return found
 
@@ -128,7 +128,7 @@ class QkvCase:
         random = np.random.default_rng([num_tokens, head_dim])
         self.head_dim, self.num_tokens, self.format = head_dim, num_tokens, format
         x = random.normal(size=(num_tokens, hidden)).astype(np.float32)
-        self.rows, self.x = rows_for(x, format), row_values(rows_for(x, format), hidden)
+        self.rows, self.x = rows_for(x), row_values(rows_for(x), hidden)
         sizes = [n * head_dim for n in (heads, kv_heads, kv_heads)]
         self.weights = [bf16(random.normal(size=(n, hidden)) / hidden**0.5) for n in sizes]
         self.biases = [bf16(random.normal(size=n)) for n in sizes]
@@ -146,7 +146,7 @@ class QkvCase:
     ) -> tuple[Bits, Bits, Bits, Any]:
         """q, keys, values, and keys and values that are not appended."""
         found: tuple[Bits, Bits, Bits, Any] = _core.cuda_ops.dense_qkv(
-            self.rows[:, tokens],
+            self.rows[tokens],
             self.weights,
             self.biases,
             self.head_dim,

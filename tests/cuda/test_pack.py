@@ -8,7 +8,7 @@ import pytest
 
 from motet import _core
 from tests.cuda.dense_formats import FORMATS, STEP_COLUMNS, core_format
-from tests.cuda.numbers import Bits, Floats, bf16, from_bf16
+from tests.cuda.numbers import Bits, Floats, bf16, from_bf16, from_f16
 from tests.reference.model import int8_weights
 
 TILE_ROWS, BLOCK = 16, 32
@@ -26,14 +26,17 @@ def rope_order(rows: int, head_dim: int) -> list[int]:
     ]
 
 
-def unpack_bf16(packed: npt.NDArray[np.uint8], rows: int, cols: int) -> Bits:
-    """Padding included."""
+def unpack_f16(packed: npt.NDArray[np.uint8], rows: int, cols: int) -> tuple[Floats, Floats]:
+    """Numbers [rows, cols] and units [rows, 1], padding included."""
     tiles, steps = -(-rows // TILE_ROWS), -(-cols // STEP_COLUMNS)
+    tile_rows = packed.reshape(tiles, steps * TILE_ROWS * STEP_COLUMNS * 2 + 128)
+    units = 2.0 ** (tile_rows[:, -128:][:, :TILE_ROWS].reshape(-1, 1) - 128.0)
     # row = 8 r + g and column = 32 c + 8 t + 4 h + 2 j + b, of the tile
     tile, step, c, h, g, t, j, r, b = range(9)
-    values = packed.view(np.uint16).reshape(tiles, steps, 2, 2, 8, 4, 2, 2, 2)
+    bits = np.ascontiguousarray(tile_rows[:, :-128]).view(np.uint16)
+    values = from_f16(bits).reshape(tiles, steps, 2, 2, 8, 4, 2, 2, 2)
     matrix = values.transpose(tile, r, g, step, c, t, h, j, b)
-    return matrix.reshape(tiles * TILE_ROWS, steps * STEP_COLUMNS)
+    return matrix.reshape(tiles * TILE_ROWS, steps * STEP_COLUMNS), units
 
 
 def unpack_int8(
@@ -63,13 +66,52 @@ def int8_values(weight: Bits, head_dim: int = 0) -> Floats:
     return integers * scales.repeat(BLOCK, axis=1)
 
 
+def f16_values(weight: Bits) -> Floats:
+    """What the packed weights stand for, padding included."""
+    numbers, units = unpack_f16(
+        _core.cuda_ops.pack(weight, core_format("bf16")), *weight.shape
+    )
+    largest = abs(numbers).max(axis=1, keepdims=True)
+    assert ((largest >= 2.0**15) | (units == 2.0**-128)).all()
+    return numbers * units
+
+
 @pytest.mark.parametrize(("rows", "cols"), SHAPES)
 def test_bf16(rows: int, cols: int) -> None:
-    weight = (np.arange(rows * cols, dtype=np.uint16) + 1).reshape(rows, cols)
-    found = unpack_bf16(_core.cuda_ops.pack(weight, core_format("bf16")), rows, cols)
-    assert (found[:rows, :cols] == weight).all()
+    random = np.random.default_rng([rows, cols])
+    powers = random.integers(-100, 120, (rows, 1)) + random.integers(-20, 1, (rows, cols))
+    weight = bf16(random.normal(size=(rows, cols)) * 2.0**powers)
+    found = f16_values(weight)
+    np.testing.assert_array_equal(found[:rows, :cols], from_bf16(weight))
     assert not found[rows:].any()
     assert not found[:, cols:].any()
+
+
+def test_bf16_of_every_exponent() -> None:
+    """Numbers of 2^-32 of the row's largest and more are exact, whatever that is."""
+    weight = np.zeros((256, 40), np.uint16)
+    exponents = np.arange(255)
+    for column, mantissa in enumerate((0x7F, 0x00, 0x55)):
+        weight[:255, column] = exponents << 7 | mantissa
+    for below in range(1, 33):
+        weight[:255, below + 2] = 0x8000 | np.maximum(exponents - below, 0) << 7 | 0x7F - below
+    found = f16_values(weight)
+    np.testing.assert_array_equal(found[:256, :40], from_bf16(weight))
+    assert found[:255, 0].all()
+    assert not found[255].any()
+
+
+def test_bf16_far_below_the_largest() -> None:
+    """Rounded to even multiples of 2^-39 of the power of two below that, or exact."""
+    random = np.random.default_rng(0)
+    largest = 2.0 ** random.integers(-60, 100, (50, 1))
+    values = random.normal(size=(50, 64)) * largest * 2.0 ** random.integers(-50, -30, (50, 64))
+    values[:, :1] = largest * 1.75
+    weight = bf16(values)
+    step = largest * 2.0**-39
+    found = f16_values(weight)[:50]
+    np.testing.assert_array_equal(found, np.rint(from_bf16(weight) / step) * step)
+    assert (found != from_bf16(weight)).any()
 
 
 @pytest.mark.parametrize("weights", FORMATS)

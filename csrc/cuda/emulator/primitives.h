@@ -83,12 +83,8 @@ inline uint32_t Ballot(bool predicate) {
 }
 
 inline void MmaF16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  emulated::Mma operands{d, a, {b0, b1}, F16ToFloat};
+  emulated::Mma operands{d, a, {b0, b1}};
   emulator::Meet("MmaF16", &operands, emulated::Mma::Combine);
-}
-inline void MmaBf16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  emulated::Mma operands{d, a, {b0, b1}, Bf16ToFloat};
-  emulator::Meet("MmaBf16", &operands, emulated::Mma::Combine);
 }
 
 template <bool Transposed>

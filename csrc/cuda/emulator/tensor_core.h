@@ -8,6 +8,8 @@
 #include <cmath>
 #include <cstdint>
 
+#include "cuda/emulator/f16.h"
+
 namespace motet::cuda::emulated {
 
 inline constexpr int kProductsAtOnce = 4;
@@ -35,27 +37,23 @@ inline float AddProducts(float sum, const double (&products)[kProductsAtOnce]) {
   return static_cast<float>(static_cast<double>(total) * power_of_two(largest - kBits + 1 + cut));
 }
 
-using ToFloat = float (*)(uint16_t);
-
 struct Mma {
   float* d;
   const uint32_t* a;
   uint32_t b[2];
-  ToFloat convert;
 
   static void Combine(void* const* lanes) {
     float a[16][16], b[16][8];
-    const ToFloat convert = static_cast<Mma*>(lanes[0])->convert;
     for (int lane = 0; lane < 32; ++lane) {
       const auto& o = *static_cast<Mma*>(lanes[lane]);
       const int g = lane / 4, t = lane % 4;
       for (int half = 0; half < 2; ++half) {
         for (int i = 0; i < 4; ++i) {
           a[g + i % 2 * 8][2 * t + half + i / 2 * 8] =
-              convert(static_cast<uint16_t>(o.a[i] >> (16 * half)));
+              F16ToFloat(static_cast<uint16_t>(o.a[i] >> (16 * half)));
         }
         for (int i = 0; i < 2; ++i) {
-          b[2 * t + half + 8 * i][g] = convert(static_cast<uint16_t>(o.b[i] >> (16 * half)));
+          b[2 * t + half + 8 * i][g] = F16ToFloat(static_cast<uint16_t>(o.b[i] >> (16 * half)));
         }
       }
     }

@@ -37,7 +37,7 @@ DenseProduct Product(int num_tokens, const Rows& in, std::initializer_list<Weigh
 // The shape that takes the least time if all blocks of one take the same, as many at a time as
 // there are multiprocessors.
 DenseShape BestShape(const DenseProduct& p) {
-  using W = Bf16Weights;  // shapes are as large for all
+  using W = F16Weights;  // shapes are as large for all
   if (p.num_tokens <= kFewTokens) return DenseShape::k16x8;
   if (p.num_tokens <= Shape64x32<W>::kTokens) return DenseShape::k64x32;
   struct Candidate {
@@ -85,7 +85,7 @@ void Run(const DenseProduct& p, const Store& store, DenseShape shape, Stream str
   if (p.format == WeightFormat::kInt8) {
     RunShape<Int8Weights>(p, store, shape, stream);
   } else {
-    RunShape<Bf16Weights>(p, store, shape, stream);
+    RunShape<F16Weights>(p, store, shape, stream);
   }
 }
 

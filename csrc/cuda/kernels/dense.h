@@ -1,5 +1,4 @@
-// Products with the weights outside of experts, bf16 or int8. They are packed (pack.h), and inputs
-// are Rows of their RowFormatOf().
+// Products with the weights outside of experts, bf16 or int8. They are packed (pack.h).
 //
 // An output has the same bits alone and in any batch, and with every shape of kernel.
 #pragma once

@@ -48,13 +48,10 @@ class TileProduct {
         if (step >= end_) break;
 #pragma unroll
         for (int c = 0; c < 2; ++c) {
-          uint4 x[Weights::kRowArrays][1] = {};
+          uint4 x[1] = {};
           if (offset >= 0) {
             const int64_t at = offset + kStepColumns * step + 32 * c + lane_column;
-            x[0][0] = *reinterpret_cast<const uint4*>(rows.high + at);
-            if constexpr (Weights::kRowArrays == 2) {
-              x[1][0] = *reinterpret_cast<const uint4*>(rows.low + at);
-            }
+            x[0] = *reinterpret_cast<const uint4*>(rows.data + at);
           }
           const typename Weights::Decoded weights[1] = {ahead_[i][c].Decode()};
           Weights::Multiply(reinterpret_cast<float (&)[1][1][4]>(d), 0, weights, x);
@@ -83,8 +80,9 @@ __global__ void __launch_bounds__(kFewThreads, 3) FewTokensKernel(DenseProduct p
   auto* sums = reinterpret_cast<float4*>(SharedMemory());  // [kSegments, lanes]
   typename Store::LaneRows rows{};
   typename Store::LaneTokens tokens{};
+  float2 units{};
   if (segment < kSegments) {
-    TileProduct<Weights> product(p.Vectors(p.TileAt(tile, Weights::kTileBytes / kVectorBytes)),
+    TileProduct<Weights> product(p.Vectors(p.TileAt<Weights>(tile)),
                                  SegmentBegin(p.steps, segment),
                                  SegmentBegin(p.steps, segment + 1));
     if (p.prefetch) product.PrefetchRest();
@@ -95,6 +93,7 @@ __global__ void __launch_bounds__(kFewThreads, 3) FewTokensKernel(DenseProduct p
     product.Accumulate(d, p.in, token < p.num_tokens ? token * p.in.stride : -1);
     sums[segment * kWarpSize + lane] = make_float4(d[0], d[1], d[2], d[3]);
   } else {
+    units = p.Units<Weights>(tile);
     WaitForInputs();
     LetNextStart();
     rows = store.Rows(tile);
@@ -105,6 +104,7 @@ __global__ void __launch_bounds__(kFewThreads, 3) FewTokensKernel(DenseProduct p
   float total[4] = {};
 #pragma unroll
   for (int s = 0; s < kSegments; ++s) Add(total, sums[s * kWarpSize + lane]);
+  Multiply(total, units);
   store(rows, tokens, total);
 }
 

@@ -18,10 +18,8 @@ struct ManyShape {
   static constexpr int kGroups = kManyThreads / kWarpSize / kRowWarps;
   static constexpr int kBlockTiles = kRowWarps * kRowTiles;
   static constexpr int kRows = kBlockTiles * kTileRows, kTokens = 8 * kTokenTiles;
-  // A step's columns of a group: `high` and, if there is one, `low` of a token side by side.
-  static constexpr int kArrayBytes = kStepColumns * 2;
-  static constexpr int kTokenBytes = Weights::kRowArrays * kArrayBytes;
-  static constexpr int kStepBytes = kTokens * kTokenBytes;
+  static constexpr int kTokenBytes = kStepColumns * 2;
+  static constexpr int kStepBytes = kTokens * kTokenBytes;  // a step's columns of a group
   static constexpr int kTotalAt = 2 * kGroups * kStepBytes;  // two buffers come first
   static constexpr int kSharedBytes = kTotalAt + kRows * kTokens * 4;
   static_assert(kSharedBytes <= kSharedEverywhere);
@@ -83,20 +81,17 @@ template <class Shape>
 __device__ __forceinline__ void CopyStep(const DenseProduct& p, int first_token, int step,
                                          int thread, char* to) {
   constexpr int kChunks = Shape::kTokenBytes / 16, kThreads = Shape::kRowWarps * kWarpSize;
-  constexpr int kArrayChunks = Shape::kArrayBytes / 16;
   constexpr int kTokensAtOnce = kThreads / kChunks;
   static_assert(kTokensAtOnce % 2 == 0);
   const int chunk = thread % kChunks, token = thread / kChunks;
-  const uint16_t* rows = chunk < kArrayChunks ? p.in.high : p.in.low;
   // 32 bits: 64 would take more registers than there are. So for weights below.
   const int stride = static_cast<int>(p.in.stride);
-  const int from =
-      (first_token + token) * stride + kStepColumns * step + 8 * (chunk % kArrayChunks);
+  const int from = (first_token + token) * stride + kStepColumns * step + 8 * chunk;
   to += token * Shape::kTokenBytes + SwizzledBytes(token, chunk);
 #pragma unroll
   for (int i = 0; i < Shape::kTokens / kTokensAtOnce; ++i) {
     CopyAsync16(to + i * kTokensAtOnce * Shape::kTokenBytes,
-                rows + from + i * kTokensAtOnce * stride,
+                p.in.data + from + i * kTokensAtOnce * stride,
                 first_token + token + i * kTokensAtOnce < p.num_tokens);
   }
   CopyCommit();
@@ -126,7 +121,7 @@ __global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
 #pragma unroll
   for (int r = 0; r < kRowTiles; ++r) {  // past the last: the last again, not stored
     const int tile = first_tile + r < p.row_tiles ? first_tile + r : p.row_tiles - 1;
-    tiles[r] = p.TileAt(tile, kTileVectors);
+    tiles[r] = p.TileAt<Weights>(tile);
   }
   Weights weights[2][kRowTiles];
   const auto load = [&](int step, int c) {
@@ -147,7 +142,7 @@ __global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
       const int begin = SegmentBegin(p.steps, s), end = SegmentBegin(p.steps, s + 1);
       const int tile = first_tile + lane;
       if (begin == end || tile >= p.row_tiles) continue;
-      PrefetchToL2(p.Vectors(p.TileAt(tile, kTileVectors) + begin * kTileVectors),
+      PrefetchToL2(p.Vectors(p.TileAt<Weights>(tile) + begin * kTileVectors),
                    (end - begin) * kTileBytes);
     }
   }
@@ -187,14 +182,10 @@ __global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
         constexpr int kTogether = 2;  // token tiles whose sums are independent
 #pragma unroll
         for (int n = 0; n < kTokenTiles; n += kTogether) {
-          uint4 x[Weights::kRowArrays][kTogether];
+          uint4 x[kTogether];
 #pragma unroll
           for (int i = 0; i < kTogether; ++i) {
-#pragma unroll
-            for (int array = 0; array < Weights::kRowArrays; ++array) {
-              x[array][i] = *reinterpret_cast<const uint4*>(
-                  from + 8 * (n + i) * Shape::kTokenBytes + array * Shape::kArrayBytes);
-            }
+            x[i] = *reinterpret_cast<const uint4*>(from + 8 * (n + i) * Shape::kTokenBytes);
           }
           Weights::Multiply(sums, n, decoded, x);
         }
@@ -227,6 +218,7 @@ __global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
   for (int r = 0; r < kRowTiles; ++r) {
     if (first_tile + r >= p.row_tiles) break;
     const auto rows = store.Rows(first_tile + r);
+    const float2 units = p.Units<Weights>(first_tile + r);
 #pragma unroll
     for (int first = 0; first < kOwn; first += kAtOnce) {
       typename Store::LaneTokens tokens[kAtOnce];
@@ -238,6 +230,7 @@ __global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
       for (int i = 0; i < kAtOnce; ++i) {
         float d[4] = {};
         Add(d, total(r, group + (first + i) * kGroups));
+        Multiply(d, units);
         store(rows, tokens[i], d);
       }
     }

@@ -23,7 +23,8 @@ struct DenseProduct {
   int first_tile[kMatrices];    // row_tiles and more: no such matrix
 
   // The vector where a row tile starts.
-  __device__ __forceinline__ int TileAt(int row_tile, int tile_vectors) const {
+  template <class Weights>
+  __device__ __forceinline__ int TileAt(int row_tile) const {
     int matrix = first_vector[0], first = 0;
 #pragma unroll
     for (int i = 1; i < kMatrices; ++i) {
@@ -31,10 +32,19 @@ struct DenseProduct {
       matrix = first_vector[i];
       first = first_tile[i];
     }
-    return matrix + (row_tile - first) * steps * tile_vectors;
+    constexpr int kTileVectors = static_cast<int>(Weights::kTileBytes / kVectorBytes),
+                  kRowVectors = static_cast<int>(Weights::kRowBytes / kVectorBytes);
+    return matrix + (row_tile - first) * (steps * kTileVectors + kRowVectors);
   }
   __device__ __forceinline__ const uint8_t* Vectors(int first) const {
     return weights + int64_t{first} * kVectorBytes;
+  }
+  // Of a lane's rows of a row tile, g and g + 8.
+  template <class Weights>
+  __device__ __forceinline__ float2 Units(int row_tile) const {
+    const uint8_t* row_bytes = Vectors(TileAt<Weights>(row_tile)) + steps * Weights::kTileBytes;
+    const int g = LaneIndex() / 4;
+    return make_float2(Weights::Unit(row_bytes, g), Weights::Unit(row_bytes, g + 8));
   }
 };
 
@@ -43,6 +53,14 @@ __device__ __forceinline__ void Add(float (&total)[4], const float4& sums) {
   total[1] += sums.y;
   total[2] += sums.z;
   total[3] += sums.w;
+}
+
+// Of a lane's rows, g and g + 8.
+__device__ __forceinline__ void Multiply(float (&sums)[4], const float2& units) {
+  sums[0] = Multiply(sums[0], units.x);
+  sums[1] = Multiply(sums[1], units.x);
+  sums[2] = Multiply(sums[2], units.y);
+  sums[3] = Multiply(sums[3], units.y);
 }
 
 }  // namespace motet::cuda

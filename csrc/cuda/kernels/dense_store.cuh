@@ -3,7 +3,7 @@
 //   Rows(tile)            what the lane needs of its rows
 //   Load(rows, token)     what it needs of `token` and the next, with the rows; at best long before
 //                         the sums are there
-//   operator()(rows, tokens, sums)   stores; sums as MmaBf16 has them
+//   operator()(rows, tokens, sums)   stores; sums as MmaF16 has them, times units
 #pragma once
 
 #include "base/page.h"

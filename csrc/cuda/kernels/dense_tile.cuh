@@ -2,12 +2,13 @@
 //
 // The order of sums, whatever kernel computes them: the columns are cut into kSegments runs of
 // whole steps; each is summed from zero in ascending order; the segments' sums are added to zero in
-// ascending order. bf16 weights: `high` before `low` at every 16 columns. Weights whose blocks of
-// 32 columns have scales: a block is summed from zero before its scale is applied.
+// ascending order; that is multiplied by the row's unit. Weights whose blocks of 32 columns have
+// scales: a block is summed from zero before its scale is applied.
 #pragma once
 
 #include "cuda/kernels/int8_to_f16.cuh"
 #include "cuda/kernels/pack.h"
+#include "cuda/kernels/row_unit.cuh"
 #include "cuda/primitives.h"
 #include "cuda/rows.h"
 
@@ -61,50 +62,52 @@ __device__ __forceinline__ void MultiplyScaled(float (&d)[kRowTiles][kSums][4], 
 
 // A format of weights is a lane's part of 32 columns of a row tile, those of half `c` of it:
 //
-//   kTileBytes             of a whole tile
-//   kRowArrays             of the Rows that it is multiplied by: `high` and maybe `low`
+//   kTileBytes, kRowBytes  of a whole tile, and of what follows the tiles of 16 rows
 //   kStepsAhead            that the kernel for few tokens reads, by registers
 //   Load(tile, c)          from global memory; LoadShared(tile, c), from shared memory
+//   Unit(row_bytes, row)   what the sums of a row of the 16 are times
 //   Decode()               as Multiply takes it: Decoded
 //   Multiply(d, first, weights, x)   d[r][first + n] += row tile r times token tile n, where
-//                          weights[r] are decoded and x[i][n] is the lane's vector in array i
+//                          weights[r] are decoded and x[n] is the lane's vector of Rows
 
-struct Bf16Weights {
-  static constexpr int64_t kTileBytes = kBf16TileBytes;
-  static constexpr int kRowArrays = 2;
+struct F16Weights {
+  static constexpr int64_t kTileBytes = kF16TileBytes, kRowBytes = kF16RowBytes;
   static constexpr int kStepsAhead = 2;  // 32 KB in flight a block
-  static constexpr bool kWide = false;
 
-  using Decoded = Bf16Weights;
+  using Decoded = F16Weights;
 
   uint4 operands[2];  // `a` of each half
 
-  __device__ __forceinline__ static Bf16Weights Load(const uint8_t* tile, int c) {
+  __device__ __forceinline__ static F16Weights Load(const uint8_t* tile, int c) {
     const uint4* from = Vectors(tile, c);
     return {{LoadOnce(from), LoadOnce(from + kWarpSize)}};
   }
-  __device__ __forceinline__ static Bf16Weights LoadShared(const uint8_t* tile, int c) {
+  __device__ __forceinline__ static F16Weights LoadShared(const uint8_t* tile, int c) {
     const uint4* from = Vectors(tile, c);
     return {{from[0], from[kWarpSize]}};
   }
+  __device__ __forceinline__ static float Unit(const uint8_t* row_bytes, int row) {
+    return UnitOf(row_bytes, row);
+  }
   __device__ __forceinline__ const Decoded& Decode() const { return *this; }
+  __device__ __forceinline__ void OperandA(int half, uint32_t (&to)[4]) const {
+    to[0] = operands[half].x, to[1] = operands[half].y;
+    to[2] = operands[half].z, to[3] = operands[half].w;
+  }
 
   template <int kRowTiles, int kTokenTiles, int kSums>
   __device__ __forceinline__ static void Multiply(float (&d)[kRowTiles][kSums][4], int first,
                                                   const Decoded (&weights)[kRowTiles],
-                                                  const uint4 (&x)[kRowArrays][kTokenTiles]) {
+                                                  const uint4 (&x)[kTokenTiles]) {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
 #pragma unroll
-      for (int i = 0; i < kRowArrays; ++i) {
+      for (int r = 0; r < kRowTiles; ++r) {
+        const uint4& w = weights[r].operands[h];
+        const uint32_t a[4] = {w.x, w.y, w.z, w.w};
 #pragma unroll
-        for (int r = 0; r < kRowTiles; ++r) {
-          const uint4& w = weights[r].operands[h];
-          const uint32_t a[4] = {w.x, w.y, w.z, w.w};
-#pragma unroll
-          for (int n = 0; n < kTokenTiles; ++n) {
-            MmaBf16(d[r][first + n], a, OperandB(x[i][n], h, 0), OperandB(x[i][n], h, 1));
-          }
+        for (int n = 0; n < kTokenTiles; ++n) {
+          MmaF16(d[r][first + n], a, OperandB(x[n], h, 0), OperandB(x[n], h, 1));
         }
       }
     }
@@ -117,10 +120,8 @@ struct Bf16Weights {
 };
 
 struct Int8Weights {
-  static constexpr int64_t kTileBytes = kInt8TileBytes;
-  static constexpr int kRowArrays = 1;
+  static constexpr int64_t kTileBytes = kInt8TileBytes, kRowBytes = 0;
   static constexpr int kStepsAhead = 3;  // 26 KB in flight a block
-  static constexpr bool kWide = false;
 
   using Decoded = ScaledOperands;
 
@@ -133,6 +134,7 @@ struct Int8Weights {
   __device__ __forceinline__ static Int8Weights LoadShared(const uint8_t* tile, int c) {
     return {*Vector(tile, c), Scales(tile, c)};
   }
+  __device__ __forceinline__ static float Unit(const uint8_t*, int) { return 1; }
   __device__ __forceinline__ Decoded Decode() const {
     Decoded w;
     IntegersToF16<1>(bytes.x, w.a[0][0], w.a[0][2]);
@@ -147,8 +149,8 @@ struct Int8Weights {
   template <int kRowTiles, int kTokenTiles, int kSums>
   __device__ __forceinline__ static void Multiply(float (&d)[kRowTiles][kSums][4], int first,
                                                   const Decoded (&weights)[kRowTiles],
-                                                  const uint4 (&x)[kRowArrays][kTokenTiles]) {
-    MultiplyScaled(d, first, weights, x[0]);
+                                                  const uint4 (&x)[kTokenTiles]) {
+    MultiplyScaled(d, first, weights, x);
   }
 
  private:

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cuda/kernels/dense_product.cuh"
+#include "cuda/kernels/moe_tile.cuh"
 #include "cuda/kernels/wide_product.cuh"
 #include "cuda/launch.h"
 
@@ -17,8 +18,8 @@ __global__ void __launch_bounds__(kWideThreads, 1) DenseWideKernel(DenseProduct 
   float total[kTokens / 8][4] = {};
   WideProduct<DenseTile<Weights>, kTokens>(
       reinterpret_cast<const uint4*>(p.weights) +
-          p.TileAt(tile_there, Weights::kTileBytes / kVectorBytes),
-      p.steps, p.in.high,
+          p.TileAt<Weights>(tile_there),
+      p.steps, p.in.data,
       [&](int i) {
         return min(first_token + i, p.num_tokens - 1) * static_cast<int>(p.in.stride);
       },
@@ -29,6 +30,7 @@ __global__ void __launch_bounds__(kWideThreads, 1) DenseWideKernel(DenseProduct 
       total);
   if (tile >= p.row_tiles) return;
   const auto rows = store.Rows(tile);
+  const float2 units = p.Units<Weights>(tile);
   constexpr int kAtOnce = 4;
 #pragma unroll
   for (int first = 0; first < kTokens / 8; first += kAtOnce) {
@@ -38,7 +40,10 @@ __global__ void __launch_bounds__(kWideThreads, 1) DenseWideKernel(DenseProduct 
       tokens[i] = store.Load(rows, first_token + 8 * (first + i) + 2 * (LaneIndex() % 4));
     }
 #pragma unroll
-    for (int i = 0; i < kAtOnce; ++i) store(rows, tokens[i], total[first + i]);
+    for (int i = 0; i < kAtOnce; ++i) {
+      Multiply(total[first + i], units);
+      store(rows, tokens[i], total[first + i]);
+    }
   }
 #endif
 }

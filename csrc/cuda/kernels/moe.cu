@@ -74,10 +74,9 @@ template <class Tile>
 void MoeOf(const MoeArgs& args, cudaStream_t stream) {
   const int64_t hidden = args.down.rows, intermediate = args.down.cols;
   const int64_t pairs = int64_t{args.num_tokens} * args.experts_per_token;
-  const RowFormat format = RowFormatOf(args.down.format);
-  const Rows activations = RowsIn(args.scratch, format, pairs, intermediate);
+  const Rows activations = RowsIn(args.scratch, intermediate);
   auto* down = reinterpret_cast<float*>(static_cast<char*>(args.scratch) +
-                                        RowsBytes(format, pairs, intermediate));
+                                        RowsBytes(pairs, intermediate));
   const auto product = [&](const WeightMatrix& w, const uint16_t* bias, const Rows& in,
                            const int32_t* in_row) {
     return ExpertProduct{
@@ -97,11 +96,10 @@ void MoeOf(const MoeArgs& args, cudaStream_t stream) {
 
 }  // namespace
 
-int64_t MoeScratchBytes(int num_tokens, int experts_per_token, WeightFormat format, int64_t hidden,
+int64_t MoeScratchBytes(int num_tokens, int experts_per_token, int64_t hidden,
                         int64_t intermediate) {
   const int64_t pairs = int64_t{num_tokens} * experts_per_token;
-  return RowsBytes(RowFormatOf(format), pairs, intermediate) +
-         pairs * hidden * static_cast<int64_t>(sizeof(float));
+  return RowsBytes(pairs, intermediate) + pairs * hidden * static_cast<int64_t>(sizeof(float));
 }
 
 void Moe(const MoeArgs& args, Stream stream) {
@@ -111,7 +109,7 @@ void Moe(const MoeArgs& args, Stream stream) {
     case WeightFormat::kMxfp4:
       return MoeOf<Mxfp4Tile>(args, cuda_stream);
     case WeightFormat::kBf16:
-      return MoeOf<DenseTile<Bf16Weights>>(args, cuda_stream);
+      return MoeOf<DenseTile<F16Weights>>(args, cuda_stream);
     case WeightFormat::kInt8:
       return MoeOf<DenseTile<Int8Weights>>(args, cuda_stream);
   }

@@ -26,7 +26,7 @@ struct MoeArgs {
   const uint16_t* gate_up_bias;  // [experts, 2 * intermediate] bf16
   const uint16_t* down_bias;     // [experts, hidden] bf16
   float limit;
-  Rows normed;  // [T, hidden] in the weights' RowFormatOf()
+  Rows normed;  // [T, hidden]
   ExpertLists lists;
   const float* weights;  // [T, experts_per_token]
   void* scratch;         // MoeScratchBytes(), aligned to 16 bytes
@@ -35,7 +35,7 @@ struct MoeArgs {
 };
 void Moe(const MoeArgs& args, Stream stream);
 
-int64_t MoeScratchBytes(int num_tokens, int experts_per_token, WeightFormat format, int64_t hidden,
+int64_t MoeScratchBytes(int num_tokens, int experts_per_token, int64_t hidden,
                         int64_t intermediate);
 
 }  // namespace motet::cuda

@@ -12,7 +12,7 @@ namespace motet::cuda {
 template <class Tile, class Output>
 __global__ void __launch_bounds__(kMoeThreads, 3) MoeFewKernel(ExpertProduct p, Output output) {
   constexpr int kStride = kTileRows + 4;  // of a token: lanes of different t in different banks
-  constexpr int kArrays = Tile::kRowArrays, kAtOnce = Tile::kAtOnce;
+  constexpr int kAtOnce = Tile::kAtOnce;
   __shared__ float partial[2][kSegments][kTokenTile * kStride];
   if (!p.lists_are_old) WaitForInputs();
   const ExpertTile work = p.Work();
@@ -43,21 +43,18 @@ __global__ void __launch_bounds__(kMoeThreads, 3) MoeFewKernel(ExpertProduct p, 
     const int n = chunk * kTokenTile + g;
     const bool valid = n < work.count;
     const int at = (valid ? p.InAt(work.first + n) : 0) + first * kStepColumns + 8 * t;
-    const uint16_t* in[kArrays];
-    in[0] = p.in.high + at;
-    if constexpr (kArrays == 2) in[1] = p.in.low + at;
+    const uint16_t* in = p.in.data + at;
 
     float acc[1][1][4] = {};
     for (int begin = 0; begin < steps; begin += kAtOnce) {
       if (steps > kAtOnce && chunk + begin > 0) load(begin);
       // A step's operands are read while the one before it is multiplied.
-      uint4 next[2][kArrays] = {}, now[2][kArrays];
+      uint4 next[2] = {}, now[2];
       const auto fetch = [&](int step) {
 #pragma unroll
-        for (int i = 0; i < 2 * kArrays; ++i) {
+        for (int i = 0; i < 2; ++i) {
           if (!valid) break;
-          next[i % 2][i / 2] =
-              *reinterpret_cast<const uint4*>(in[i / 2] + step * kStepColumns + 32 * (i % 2));
+          next[i] = *reinterpret_cast<const uint4*>(in + step * kStepColumns + 32 * i);
         }
       };
       fetch(0);
@@ -65,13 +62,12 @@ __global__ void __launch_bounds__(kMoeThreads, 3) MoeFewKernel(ExpertProduct p, 
       for (int i = 0; i < kAtOnce; ++i) {
         if (begin + i >= steps) break;
 #pragma unroll
-        for (int j = 0; j < 2 * kArrays; ++j) now[j % 2][j / 2] = next[j % 2][j / 2];
+        for (int j = 0; j < 2; ++j) now[j] = next[j];
         if (i + 1 < kAtOnce && begin + i + 1 < steps) fetch(i + 1);
         MultiplyAdd(acc, reinterpret_cast<const Tile(&)[1]>(tiles[i]),
-                    [&](int, int block, int array) { return now[block][array]; });
+                    [&](int, int block) { return now[block]; });
       }
-#pragma unroll
-      for (int i = 0; i < kArrays; ++i) in[i] += kAtOnce * kStepColumns;
+      in += kAtOnce * kStepColumns;
     }
 
     // Two buffers: a warp may be a chunk ahead of others, not two.

@@ -15,8 +15,7 @@ struct ManyStage {
   static constexpr int kRows = kWarps * Tile::kWarpTiles * kTileRows;  // of the block
   static constexpr int kTokenBytes = kStepColumns * 2;
   static constexpr int kTokens = 64;  // at a time
-  static constexpr int kArrayBytes = kTokens * kTokenBytes;
-  static constexpr int kWeightsAt = Tile::kRowArrays * kArrayBytes;
+  static constexpr int kWeightsAt = kTokens * kTokenBytes;
   static constexpr int kWarpBytes = Tile::kWarpTiles * Tile::kBytes;
   static constexpr int kBytes = kWeightsAt + kWarps * kWarpBytes;
   static constexpr int kAllBytes = Tile::kStages * kBytes;
@@ -36,7 +35,7 @@ __device__ __forceinline__ void ManyProduct(const ExpertProduct& p, const Expert
                                             int tile_row,
                                             float (&total)[Tile::kWarpTiles][kTokenTiles][4]) {
   using Stage = ManyStage<Tile>;
-  constexpr int kArrays = Tile::kRowArrays, kStages = Tile::kStages;
+  constexpr int kStages = Tile::kStages;
   constexpr int kWarpTiles = Tile::kWarpTiles;
   constexpr int kTokens = kTokenTiles * kTokenTile;
   constexpr int kChunks = kStepColumns / 8, kTokensAtOnce = kMoeThreads / kChunks;
@@ -64,10 +63,7 @@ __device__ __forceinline__ void ManyProduct(const ExpertProduct& p, const Expert
       const int token = first_token + i * kTokensAtOnce;
       if (kTokens % kTokensAtOnce != 0 && token >= kTokens) break;
       char* to = SharedMemory() + in_to + stage + i * kTokensAtOnce * Stage::kTokenBytes;
-      CopyAsync16(to, p.in.high + in_at[i], token < work.count);
-      if constexpr (kArrays == 2) {
-        CopyAsync16(to + Stage::kArrayBytes, p.in.low + in_at[i], token < work.count);
-      }
+      CopyAsync16(to, p.in.data + in_at[i], token < work.count);
       in_at[i] += kStepColumns;
     }
     const auto* weights = reinterpret_cast<const uint4*>(p.weights) + weights_at;
@@ -115,9 +111,8 @@ __device__ __forceinline__ void ManyProduct(const ExpertProduct& p, const Expert
       tiles[r] = Tile::LoadShared(reinterpret_cast<const uint8_t*>(SharedMemory()) + weights_from +
                                   stage + r * Tile::kBytes);
     }
-    MultiplyAdd(acc, tiles, [&](int n, int block, int array) {
+    MultiplyAdd(acc, tiles, [&](int n, int block) {
       return *reinterpret_cast<const uint4*>(SharedMemory() + ((rows_from + stage) ^ (64 * block)) +
-                                             array * Stage::kArrayBytes +
                                              n * kTokenTile * Stage::kTokenBytes);
     });
     advance(stage);

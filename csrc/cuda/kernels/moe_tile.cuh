@@ -3,6 +3,8 @@
 // The order of sums is that of dense_tile.cuh, in all of them.
 #pragma once
 
+#include <type_traits>
+
 #include "cuda/kernels/dense_tile.cuh"
 #include "cuda/kernels/experts.h"
 #include "cuda/kernels/mxfp4.cuh"
@@ -71,7 +73,6 @@ struct Mxfp4Tile {
   static constexpr int kAtOnce = 6;     // that a lane keeps: of all of a segment up to 3072 columns
   static constexpr int kStages = 4;     // of the kernel for many tokens
   static constexpr int kWarpTiles = 2;  // rows of them that a warp has there
-  static constexpr int kRowArrays = 1;  // RowFormat::kF16
   static constexpr bool kWide = true;
 
   struct Decoded {
@@ -93,7 +94,7 @@ struct Mxfp4Tile {
     return {reinterpret_cast<const uint4*>(tile)[LaneIndex()], Scales(tile)};
   }
   __device__ __forceinline__ static float Unit(const uint8_t* row_bytes, int row) {
-    return BitsToFloat(Mxfp4UnitBits(row_bytes[row]));
+    return UnitOf(row_bytes, row);
   }
 
   __device__ __forceinline__ Decoded Decode(int block) const {
@@ -115,15 +116,14 @@ struct Mxfp4Tile {
   template <int kRowTiles, int kTokenTiles, int kSums>
   __device__ __forceinline__ static void Multiply(float (&d)[kRowTiles][kSums][4], int first,
                                                   const Decoded (&weights)[kRowTiles],
-                                                  const uint4 (&x)[kRowArrays][kTokenTiles]) {
+                                                  const uint4 (&x)[kTokenTiles]) {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
 #pragma unroll
       for (int r = 0; r < kRowTiles; ++r) {
 #pragma unroll
         for (int n = 0; n < kTokenTiles; ++n) {
-          MmaF16(d[r][first + n], weights[r].a[h], OperandB(x[0][n], h, 0),
-                 OperandB(x[0][n], h, 1));
+          MmaF16(d[r][first + n], weights[r].a[h], OperandB(x[n], h, 0), OperandB(x[n], h, 1));
         }
       }
     }
@@ -138,12 +138,13 @@ struct Mxfp4Tile {
 // Of a format of dense_tile.cuh.
 template <class Weights>
 struct DenseTile {
-  static constexpr int kBytes = static_cast<int>(Weights::kTileBytes), kRowBytes = 0;
+  static constexpr int kBytes = static_cast<int>(Weights::kTileBytes),
+                       kRowBytes = static_cast<int>(Weights::kRowBytes);
   static constexpr int kAtOnce = 1;
-  static constexpr int kRowArrays = Weights::kRowArrays;
-  static constexpr bool kWide = Weights::kWide;
-  static constexpr int kStages = kRowArrays == 1 ? 3 : 2;     // by shared memory
-  static constexpr int kWarpTiles = kRowArrays == 1 ? 1 : 2;  // by registers: scales take some
+  static constexpr bool kScaled = std::is_same_v<typename Weights::Decoded, ScaledOperands>;
+  static constexpr bool kWide = !kScaled;
+  static constexpr int kStages = kScaled ? 3 : 2;     // by shared memory
+  static constexpr int kWarpTiles = kScaled ? 1 : 2;  // by registers: scales take some
 
   using Decoded = typename Weights::Decoded;
 
@@ -155,20 +156,22 @@ struct DenseTile {
   __device__ __forceinline__ static DenseTile LoadShared(const uint8_t* tile) {
     return {{Weights::LoadShared(tile, 0), Weights::LoadShared(tile, 1)}};
   }
-  __device__ __forceinline__ static float Unit(const uint8_t*, int) { return 1; }
+  __device__ __forceinline__ static float Unit(const uint8_t* row_bytes, int row) {
+    return Weights::Unit(row_bytes, row);
+  }
 
   __device__ __forceinline__ Decoded Decode(int block) const { return weights[block].Decode(); }
 
   template <int kRowTiles, int kTokenTiles, int kSums>
   __device__ __forceinline__ static void Multiply(float (&d)[kRowTiles][kSums][4], int first,
                                                   const Decoded (&decoded)[kRowTiles],
-                                                  const uint4 (&x)[kRowArrays][kTokenTiles]) {
+                                                  const uint4 (&x)[kTokenTiles]) {
     Weights::Multiply(d, first, decoded, x);
   }
 };
 
-// acc[r][n] += tiles[r] times tokens 8 n ... 8 n + 7, where rows(n, block, array) is the lane's
-// operand B of a block of 32 columns in Rows' `high` or, if kRowArrays is 2, `low`.
+// acc[r][n] += tiles[r] times tokens 8 n ... 8 n + 7, where rows(n, block) is the lane's operand
+// B of a block of 32 columns.
 template <class Tile, int kTiles, int kTokenTiles, class GetRows>
 __device__ __forceinline__ void MultiplyAdd(float (&acc)[kTiles][kTokenTiles][4],
                                             const Tile (&tiles)[kTiles], const GetRows& rows) {
@@ -179,9 +182,7 @@ __device__ __forceinline__ void MultiplyAdd(float (&acc)[kTiles][kTokenTiles][4]
     for (int r = 0; r < kTiles; ++r) weights[r] = tiles[r].Decode(block);
 #pragma unroll
     for (int n = 0; n < kTokenTiles; ++n) {
-      uint4 x[Tile::kRowArrays][1];
-#pragma unroll
-      for (int i = 0; i < Tile::kRowArrays; ++i) x[i][0] = rows(n, block, i);
+      const uint4 x[1] = {rows(n, block)};
       Tile::Multiply(acc, n, weights, x);
     }
   }

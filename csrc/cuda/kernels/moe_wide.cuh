@@ -19,7 +19,7 @@ __device__ __forceinline__ void WideTokens(const ExpertProduct& p, const ExpertT
   // Tokens that only fill it up are the last one again, and not stored.
   WideProduct<Tile, kTokens>(
       reinterpret_cast<const uint4*>(p.weights) + p.TilesAt<Tile>(work.expert, tile_row), p.steps,
-      p.in.high, [&](int i) { return p.InAt(work.first + min(i, work.count - 1)); }, [] {},
+      p.in.data, [&](int i) { return p.InAt(work.first + min(i, work.count - 1)); }, [] {},
       total[0]);
   StoreSums<Tile>(p, work, first_row, total, reinterpret_cast<float*>(WideSharedMemory()), output);
 }

@@ -19,8 +19,9 @@
 //   of pair   0   2   3   1    0      1     2     3     (one bit: the sign)
 //
 // Scales: byte 4 g + 2 b + i is the exponent field of an f16, of row g + 8 i in block b; codes are
-// multiplied by it before they are operands. Behind the tiles of 16 rows are 16 bytes, one a row:
-// the largest of the row's E8M0 scales (of blocks that are not all zeros), whose f16 is 2^15. So
+// multiplied by it before they are operands. The byte of a row's unit (row_unit.cuh), behind the
+// tiles of 16 rows, is the largest of the row's E8M0 scales (of blocks that are not all zeros),
+// whose f16 is 2^15. So
 //   weight = (code as f16) * 2^(field - 15) * 2^(byte - 128)
 // exactly, where a block's scale is 2^-24 of the row's largest or more; other weights are rounded
 // to multiples of 2^-25 of that. So sums need no scales of blocks.
@@ -66,11 +67,6 @@ constexpr __host__ __device__ __forceinline__ void DecodeMxfp4Word(uint32_t word
 // Two f16 of the scale whose exponent field is the byte of `scales` at bit 8 `i`.
 constexpr __host__ __device__ __forceinline__ uint32_t Mxfp4ScaleF16(uint32_t scales, int i) {
   return (scales >> (8 * i) & 0xFFu) * 0x04000400u;
-}
-
-// The bits of the float 2^(byte - 128).
-constexpr __host__ __device__ __forceinline__ uint32_t Mxfp4UnitBits(uint32_t byte) {
-  return byte > 1 ? (byte - 1) << 23 : 0x00200000u << byte;  // subnormal numbers
 }
 
 // The exponent field of scale `s` in a row whose largest is `largest`.

@@ -5,6 +5,7 @@
 
 #include "base/f16.h"
 #include "cuda/kernels/mxfp4.cuh"
+#include "cuda/kernels/row_unit.cuh"
 #include "cuda/launch.h"
 
 namespace motet::cuda {
@@ -115,7 +116,7 @@ void UnpackMxfp4(const uint8_t* packed, int64_t rows, int64_t columns, float* ou
   for (int64_t r = 0; r < rows; ++r) {
     const uint32_t largest =
         packed[(r / kTileRows + 1) * tile_row_bytes - kMxfp4RowBytes + r % kTileRows];
-    const auto unit = std::bit_cast<float>(Mxfp4UnitBits(largest));
+    const auto unit = std::bit_cast<float>(UnitBits(largest));
     for (int64_t c = 0; c < columns; ++c) {
       const Mxfp4Place place = PlaceOfMxfp4(columns, r, c);
       const uint8_t* tile = packed + place.tile;

@@ -14,7 +14,7 @@ struct TileElement {
 };
 
 // What 16-bit half `half` of word `word` of a lane's vector holds.
-__host__ __device__ inline TileElement Bf16Element(int vector, int lane, int word, int half) {
+__host__ __device__ inline TileElement F16Element(int vector, int lane, int word, int half) {
   const int g = lane / 4, t = lane % 4, c = vector / 2, h = vector % 2, j = word / 2;
   return {g + 8 * (word % 2), 32 * c + 8 * t + 4 * h + 2 * j + half};
 }

@@ -38,7 +38,7 @@ __device__ __forceinline__ void WideProduct(const uint4* row, int steps, const u
                                             const TokenAt& token_at, const Wait& wait_for_inputs,
                                             float (&total)[kTokens / 8][4]) {
   using Stages = WideStages<Tile, kTokens>;
-  static_assert(Tile::kRowArrays == 1);
+  static_assert(Tile::kWide);
   constexpr int kCopies = kTokens / kWideWarps, kVectors = Tile::kBytes / 16;
   const int lane = LaneIndex(), warp = WarpIndex();
   char* const tokens = WideSharedMemory();
