@@ -1,4 +1,5 @@
 #include "bindings/cuda_ops.h"
+#include "cuda/device.h"
 #include "cuda/kernels/moe.h"
 
 namespace py = pybind11;
@@ -11,7 +12,8 @@ Array<float> Moe(const Array<float>& x, const Array<uint16_t>& normed,
                  const Array<int32_t>& experts, const Array<float>& weights,
                  const Array<int32_t>& slots, const Array<uint8_t>& gate_up,
                  const Array<uint16_t>& gate_up_bias, const Array<uint8_t>& down,
-                 const Array<uint16_t>& down_bias, float limit, WeightFormat format) {
+                 const Array<uint16_t>& down_bias, float limit, WeightFormat format,
+                 cuda::MoeKernel kernel) {
   Expect(x.ndim() == 2 && normed.ndim() == 2 && experts.ndim() == 2 &&
              weights.size() == experts.size() && gate_up_bias.ndim() == 2 && down_bias.ndim() == 2,
          "x [T, hidden], normed [T, stride], experts [T, k], weights [T, k], biases "
@@ -44,7 +46,8 @@ Array<float> Moe(const Array<float>& x, const Array<uint16_t>& normed,
              expert_lists,
              device_weights.data(),
              scratch.data(),
-             device_x.data()},
+             device_x.data(),
+             kernel},
             stream);
   return device_x.Host({tokens, hidden});
 }
@@ -53,8 +56,14 @@ Array<float> Moe(const Array<float>& x, const Array<uint16_t>& normed,
 
 void BindCudaMoe(py::module_& m) {
   using namespace py::literals;
+  m.def("has_warpgroups", &cuda::HasWarpgroups, "Whether MoeKernel.WARPGROUP_MMA can run here.");
+  py::enum_<cuda::MoeKernel>(m, "MoeKernel")
+      .value("AUTO", cuda::MoeKernel::kAuto)
+      .value("MMA", cuda::MoeKernel::kMma)
+      .value("WARPGROUP_MMA", cuda::MoeKernel::kWarpgroupMma);
   m.def("moe", &Moe, "x"_a, "normed"_a, "experts"_a, "weights"_a, "slots"_a, "gate_up"_a,
-        "gate_up_bias"_a, "down"_a, "down_bias"_a, "limit"_a, "format"_a);
+        "gate_up_bias"_a, "down"_a, "down_bias"_a, "limit"_a, "format"_a,
+        "kernel"_a = cuda::MoeKernel::kAuto);
 }
 
 }  // namespace motet

@@ -75,6 +75,16 @@ void RequireDevice(int device) {
 
 void UseDevice(int device) { Check(cudaSetDevice(device), "device"); }
 
+bool HasWarpgroups() {
+#if defined(MOTET_CUDA_EMULATED)
+  return true;
+#elif defined(MOTET_CUDA_90A)
+  return CurrentDevice().major == 9 && CurrentDevice().minor == 0;
+#else
+  return false;
+#endif
+}
+
 std::string ArchitectureName(int device) {
   cudaDeviceProp p;
   Check(cudaGetDeviceProperties(&p, device), "device");

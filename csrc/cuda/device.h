@@ -29,6 +29,10 @@ void RequireDevice(int device);
 // Makes it the one that this thread's calls go to.
 void UseDevice(int device);
 
+// Whether the current device, with the code that it runs, has products of warpgroups: 9.0 and code
+// for 9.0a. Kernels that use them are empty in other code.
+bool HasWarpgroups();
+
 std::string ArchitectureName(int device);  // "sm_90"
 
 struct MemoryInfo {

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "cuda/check.h"
+#include "cuda/device.h"
 
 namespace motet::cuda {
 

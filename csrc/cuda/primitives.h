@@ -13,6 +13,12 @@
 #include "cuda/emulator/primitives.h"
 #else
 #include "cuda/primitives_ptx.h"
+#include "cuda/warpgroup_ptx.h"
+#endif
+
+// Whether this is compiled for where products of warpgroups are (warpgroup_ptx.h).
+#if defined(MOTET_CUDA_EMULATED) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define MOTET_HAS_WARPGROUPS
 #endif
 
 namespace motet::cuda {

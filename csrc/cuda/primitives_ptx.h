@@ -88,6 +88,11 @@ __device__ __forceinline__ void CopyAsync16(void* shared, const void* global, bo
                "r"(valid ? 16 : 0)
                : "memory");
 }
+// 4 bytes, through the first-level cache; else as CopyAsync16.
+__device__ __forceinline__ void CopyAsync4(void* shared, const void* global) {
+  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(address), "l"(global) : "memory");
+}
 __device__ __forceinline__ void CopyCommit() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 }

@@ -101,7 +101,7 @@ def make_step(tokens: int, w: Experts, k: int, popularity: float = 1) -> Step:
     return Step(x, normed, chosen, weights, slots)
 
 
-def run(step: Step, w: Experts) -> Array:
+def run(step: Step, w: Experts, kernel: str = "AUTO") -> Array:
     return np.asarray(
         _core.cuda_ops.moe(
             step.x,
@@ -115,6 +115,7 @@ def run(step: Step, w: Experts) -> Array:
             w.down_bias,
             LIMIT,
             core_format(w.format),
+            getattr(_core.cuda_ops.MoeKernel, kernel),
         )
     )
 
@@ -135,8 +136,10 @@ def reference(step: Step, w: Experts, round_activations: bool = False) -> Array:
     return out
 
 
-def check(step: Step, w: Experts, exact_error: float, rounded_error: float) -> None:
-    found = run(step, w)
+def check(
+    step: Step, w: Experts, exact_error: float, rounded_error: float, kernel: str = "AUTO"
+) -> None:
+    found = run(step, w, kernel)
     there = step.slots >= 0
     assert (found[~there] == step.x[~there]).all()
     added = (found.astype(np.float64) - step.x)[there]
@@ -184,14 +187,27 @@ def test_long_segments(hidden: int, intermediate: int, tokens: int) -> None:
     assert (run(step.only(tokens - 1), w)[0] == run(step, w)[tokens - 1]).all()
 
 
+@pytest.mark.parametrize("tokens", [33, 60, 100, 150, 290])
+def test_kernels_of_many_tokens_agree(tokens: int) -> None:
+    # Experts with a few tokens and with more than a block has, rows that do not fill one.
+    w = mxfp4_experts(4, 544, 160)
+    step = make_step(tokens, w, 2, popularity=2)
+    if not _core.cuda_ops.has_warpgroups():
+        pytest.skip("no products of warpgroups")
+    wide = run(step, w, "WARPGROUP_MMA")
+    assert (wide == run(step, w, "MMA")).all()
+    assert (run(step.only(tokens - 1), w)[0] == wide[tokens - 1]).all()
+
+
+@pytest.mark.parametrize("kernel", ["AUTO", "MMA"])
 @pytest.mark.parametrize("tokens", [32, 65, 150])
-def test_popular_experts(tokens: int) -> None:
+def test_popular_experts(tokens: int, kernel: str) -> None:
     # Most tokens go to the same experts: several tiles of tokens each.
     w = mxfp4_experts(6, 32, 64)
     step = make_step(tokens, w, 2, popularity=10)
     counts = np.bincount(step.experts[step.slots >= 0].ravel())
     assert counts.max() > 0.7 * tokens
-    check(step, w, 1e-3, 1e-4)
+    check(step, w, 1e-3, 1e-4, kernel)
 
 
 def test_one_expert_of_each_token() -> None:

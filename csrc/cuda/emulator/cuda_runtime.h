@@ -67,6 +67,10 @@ void QueueCopy(void* shared, const void* global, size_t bytes, size_t valid);
 void CommitCopies();
 void Touch(const void* global, int64_t bytes);  // fails where it can't be read
 void WaitCopies(int groups_left);
+// Products of a warpgroup are made when they are waited for: what they read must last until then.
+void QueueProduct(std::function<void()> product);
+void CommitProducts();
+void WaitProducts(int groups_left);
 
 [[noreturn]] void Fail(const std::string& what);
 

@@ -133,6 +133,37 @@ void CopyWait() {
   emulator::WaitCopies(kGroupsLeft);
 }
 
+inline void CopyAsync4(void* shared, const void* global) {
+  emulator::QueueCopy(shared, global, 4, 4);
+}
+
+inline void FenceForWarpgroup() {}
+inline void WarpgroupFence() {}
+template <int kTokens>
+void WarpgroupMmaF16(float (&d)[kTokens / 8][4], const uint32_t (&a)[4], const char* b,
+                     bool accumulate) {
+  if (reinterpret_cast<uintptr_t>(b) % 1024 % 32 || reinterpret_cast<uintptr_t>(b) % 1024 >= 128) {
+    emulator::Fail("operand B of a warpgroup that is not aligned");
+  }
+  emulator::QueueProduct([&d, &a, b, accumulate] {
+    const int g = emulated::Lane() / 4, t = emulated::Lane() % 4;
+    for (int n = 0; n < kTokens / 8; ++n) {
+      uint32_t word[2];
+      for (int j = 0; j < 2; ++j) {
+        const auto at = reinterpret_cast<uintptr_t>(b) + (8 * n + g) * 128 + 16 * j + 4 * t;
+        std::memcpy(&word[j], reinterpret_cast<const void*>(at ^ (at >> 7 & 7) << 4), 4);
+      }
+      if (!accumulate) d[n][0] = d[n][1] = d[n][2] = d[n][3] = 0;
+      MmaF16(d[n], a, word[0], word[1]);
+    }
+  });
+}
+inline void WarpgroupCommit() { emulator::CommitProducts(); }
+template <int kGroupsLeft>
+void WarpgroupWait() {
+  emulator::WaitProducts(kGroupsLeft);
+}
+
 inline char* SharedMemory() { return emulator::SharedBytes(); }
 
 inline uint4 LoadOnce(const uint4* p) { return *p; }

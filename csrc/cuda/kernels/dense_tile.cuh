@@ -90,6 +90,10 @@ struct F16Weights {
     return UnitOf(row_bytes, row);
   }
   __device__ __forceinline__ const Decoded& Decode() const { return *this; }
+  __device__ __forceinline__ void OperandA(int half, uint32_t (&to)[4]) const {
+    to[0] = operands[half].x, to[1] = operands[half].y;
+    to[2] = operands[half].z, to[3] = operands[half].w;
+  }
 
   template <int kRowTiles, int kTokenTiles, int kSums>
   __device__ __forceinline__ static void Multiply(float (&d)[kRowTiles][kSums][4], int first,

@@ -14,7 +14,7 @@ namespace motet::cuda {
 
 // Products for so many tokens go by the kernel that is made for few tokens an expert.
 inline constexpr int kFewMoeTokens = 32;
-inline constexpr int kManyMoeTokens = 64;
+inline constexpr int kManyMoeTokens = 128;
 inline constexpr int kMaxExperts = 128;
 inline constexpr int kMaxExpertsPerToken = 4;
 inline constexpr int kMaxMoeTokens = 4096;

@@ -3,6 +3,7 @@
 #include "cuda/kernels/moe_few.cuh"
 #include "cuda/kernels/moe_many.cuh"
 #include "cuda/kernels/moe_output.cuh"
+#include "cuda/kernels/moe_wide.cuh"
 #include "cuda/launch.h"
 
 namespace motet::cuda {
@@ -67,6 +68,15 @@ void LaunchProduct(const MoeArgs& args, const ExpertProduct& product, int64_t ou
   if (AreFewMoeTokens(args.num_tokens)) {
     Launch(MoeFewKernel<Tile, Output>, {blocks(kTileRows), kMoeThreads}, stream, product, output);
     return;
+  }
+  if constexpr (Tile::kWide) {
+    if (args.kernel == MoeKernel::kWarpgroupMma ||
+        (args.kernel == MoeKernel::kAuto && HasWarpgroups())) {
+      Launch(MoeWideKernel<Tile, Output>, {blocks(kWideRows), kMoeThreads,
+              WideStages<Tile, kManyMoeTokens>::kBytes + kWideAlignment},
+             stream, product, output);
+      return;
+    }
   }
   using Stage = ManyStage<Tile>;
   static_assert(Stage::kAllBytes <= kSharedEverywhere);

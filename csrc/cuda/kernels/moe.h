@@ -7,6 +7,13 @@
 
 namespace motet::cuda {
 
+// What multiplies many tokens.
+enum class MoeKernel {
+  kAuto,  // by the device and the weights' format
+  kMma,
+  kWarpgroupMma,  // HasWarpgroups() and no scales of blocks, see moe_tile.cuh
+};
+
 // x[t] += sum over t's experts of weight * (swiglu(normed[t] W1ᵀ + b1) W2ᵀ + b2), where outputs of
 // W1 alternate gate and up, and swiglu(g, u) = (u' + 1) g' sigmoid(1.702 g') of
 // g' = min(g, limit), u' = min(max(u, -limit), limit).
@@ -24,6 +31,7 @@ struct MoeArgs {
   const float* weights;  // [T, experts_per_token]
   void* scratch;         // MoeScratchBytes(), aligned to 16 bytes
   float* x;              // [T, hidden]
+  MoeKernel kernel = MoeKernel::kAuto;
 };
 void Moe(const MoeArgs& args, Stream stream);
 

@@ -5,7 +5,7 @@
 // cores.)
 #pragma once
 
-#include "cuda/kernels/moe_tile.cuh"
+#include "cuda/kernels/moe_store.cuh"
 
 namespace motet::cuda {
 
@@ -14,14 +14,12 @@ struct ManyStage {
   static constexpr int kWarps = kMoeThreads / kWarpSize;
   static constexpr int kRows = kWarps * Tile::kWarpTiles * kTileRows;  // of the block
   static constexpr int kTokenBytes = kStepColumns * 2;
-  static constexpr int kWeightsAt = kManyMoeTokens * kTokenBytes;
+  static constexpr int kTokens = 64;  // at a time
+  static constexpr int kWeightsAt = kTokens * kTokenBytes;
   static constexpr int kWarpBytes = Tile::kWarpTiles * Tile::kBytes;
   static constexpr int kBytes = kWeightsAt + kWarps * kWarpBytes;
   static constexpr int kAllBytes = Tile::kStages * kBytes;
-  // Sums leave through shared memory: of a token, the rows, whose lanes of different t are in
-  // different banks.
-  static constexpr int kSumStride = kRows + 4;
-  static_assert(kManyMoeTokens * kSumStride * 4 <= kAllBytes);
+  static_assert(kTokens * kSumStride<kRows> * 4 <= kAllBytes);
 };
 
 // Where a token's chunk of 16 bytes lies: halves of 64 bytes change places in odd tokens, so that
@@ -145,54 +143,28 @@ __device__ __forceinline__ void ManyTokens(const ExpertProduct& p, const ExpertT
   float total[kWarpTiles][kTokenTiles][4] = {};
   // Rows that only fill up the block take others' weights, and become zeros: their units are.
   ManyProduct<Tile>(p, work, tile_row < p.TileRows() ? tile_row : p.TileRows() - 1, total);
-  auto* sums = reinterpret_cast<float*>(SharedMemory());
-  const int g = LaneIndex() / 4, t = LaneIndex() % 4;
-  __syncthreads();  // all are done with their operands
-#pragma unroll
-  for (int r = 0; r < kWarpTiles; ++r) {
-    float* to = sums + (WarpIndex() * kWarpTiles + r) * kTileRows + g;
-#pragma unroll
-    for (int n = 0; n < kTokenTiles; ++n) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int token = n * kTokenTile + 2 * t + i % 2;
-        to[token * Stage::kSumStride + i / 2 * 8] = total[r][n][i];
-      }
-    }
-  }
-  __syncthreads();
-  constexpr int kFours = Stage::kRows / 4;
-  const int column = 4 * static_cast<int>(threadIdx.x % kFours), row = first_row + column;
-  float unit[4], bias[4];
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    unit[i] = p.Unit<Tile>(work.expert, row + i);
-    bias[i] = p.Bias(work.expert, row + i);
-  }
-  for (int i = static_cast<int>(threadIdx.x) / kFours; i < work.count; i += kMoeThreads / kFours) {
-    const float4 sum = *reinterpret_cast<const float4*>(sums + i * Stage::kSumStride + column);
-    output.StoreFour(
-        work.first + i, row,
-        {Add(Multiply(sum.x, unit[0]), bias[0]), Add(Multiply(sum.y, unit[1]), bias[1]),
-         Add(Multiply(sum.z, unit[2]), bias[2]), Add(Multiply(sum.w, unit[3]), bias[3])});
-  }
+  StoreSums<Tile>(p, work, first_row, total, reinterpret_cast<float*>(SharedMemory()), output);
 }
 
 // Calls output.StoreFour(pair, row, values of four rows); row may be past the last.
 template <class Tile, class Output>
 __global__ void __launch_bounds__(kMoeThreads, 1) MoeManyKernel(ExpertProduct p, Output output) {
+  constexpr int kTokens = ManyStage<Tile>::kTokens;
   WaitForInputs();
   LetNextStart();
-  const ExpertTile work = p.tiles[blockIdx.y];
-  if (work.count == 0) return;
-  if (work.count <= kTokenTile) {
-    ManyTokens<Tile, 1>(p, work, output);
-  } else if (work.count <= 2 * kTokenTile) {
-    ManyTokens<Tile, 2>(p, work, output);
-  } else if (work.count <= 4 * kTokenTile) {
-    ManyTokens<Tile, 4>(p, work, output);
-  } else {
-    ManyTokens<Tile, kManyMoeTokens / kTokenTile>(p, work, output);
+  ExpertTile work = p.tiles[blockIdx.y];
+  for (int left = work.count; left > 0; left -= kTokens, work.first += kTokens) {
+    work.count = min(left, kTokens);
+    if (work.count <= kTokenTile) {
+      ManyTokens<Tile, 1>(p, work, output);
+    } else if (work.count <= 2 * kTokenTile) {
+      ManyTokens<Tile, 2>(p, work, output);
+    } else if (work.count <= 4 * kTokenTile) {
+      ManyTokens<Tile, 4>(p, work, output);
+    } else {
+      ManyTokens<Tile, kTokens / kTokenTile>(p, work, output);
+    }
+    if (left > kTokens) __syncthreads();  // sums have been read
   }
 }
 

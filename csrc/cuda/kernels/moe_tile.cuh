@@ -66,15 +66,22 @@ struct ExpertProduct {
 //   Load(tile)           from global memory; LoadShared(tile), from shared memory
 //   Unit(row_bytes, row) what the sums of a row of the 16 are times
 //   Decode(block)        the columns of a block of 32, as Multiply takes them: Decoded
+//   kWide                whether Decoded is operands only, OperandA(): sums need no scales
 //   Multiply(d, first, weights, x)   as a format's of dense_tile.cuh
 struct Mxfp4Tile {
   static constexpr int kBytes = kMxfp4TileBytes, kRowBytes = kMxfp4RowBytes;
   static constexpr int kAtOnce = 6;     // that a lane keeps: of all of a segment up to 3072 columns
   static constexpr int kStages = 4;     // of the kernel for many tokens
   static constexpr int kWarpTiles = 2;  // rows of them that a warp has there
+  static constexpr bool kWide = true;
 
   struct Decoded {
     uint32_t a[2][4];  // operands of both halves
+
+    __device__ __forceinline__ void OperandA(int half, uint32_t (&to)[4]) const {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) to[i] = a[half][i];
+    }
   };
 
   uint4 codes;
@@ -135,6 +142,7 @@ struct DenseTile {
                        kRowBytes = static_cast<int>(Weights::kRowBytes);
   static constexpr int kAtOnce = 1;
   static constexpr bool kScaled = std::is_same_v<typename Weights::Decoded, ScaledOperands>;
+  static constexpr bool kWide = !kScaled;
   static constexpr int kStages = kScaled ? 3 : 2;     // by shared memory
   static constexpr int kWarpTiles = kScaled ? 1 : 2;  // by registers: scales take some
 
