@@ -41,7 +41,8 @@ std::vector<DeviceProperties> Devices(std::string* problem) {
     cudaDeviceProp p;
     if (cudaGetDeviceProperties(&p, i) != cudaSuccess) continue;
     devices.push_back({p.name, p.major, p.minor, p.multiProcessorCount,
-                       static_cast<int64_t>(p.totalGlobalMem), p.l2CacheSize});
+                       static_cast<int64_t>(p.totalGlobalMem), p.l2CacheSize,
+                       static_cast<int64_t>(p.sharedMemPerMultiprocessor)});
   }
   return devices;
 }

@@ -13,6 +13,7 @@ struct DeviceProperties {
   int multiprocessors;
   int64_t memory;  // bytes
   int64_t l2_bytes;
+  int64_t shared_bytes;  // of a multiprocessor
 };
 
 // The newest CUDA that the driver knows, 1000 * major + 10 * minor; 0 without a driver.

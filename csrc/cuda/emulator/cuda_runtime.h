@@ -132,7 +132,7 @@ inline constexpr unsigned cudaStreamNonBlocking = 1;
 struct cudaDeviceProp {
   char name[256];
   int major, minor, multiProcessorCount, l2CacheSize;
-  size_t totalGlobalMem, sharedMemPerBlockOptin;
+  size_t totalGlobalMem, sharedMemPerBlockOptin, sharedMemPerMultiprocessor;
 };
 
 const char* cudaGetErrorString(cudaError_t error);

@@ -92,6 +92,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   properties->l2CacheSize = 1 << 20;
   properties->totalGlobalMem = motet::emulator::TotalMemory();
   properties->sharedMemPerBlockOptin = 163 << 10;
+  properties->sharedMemPerMultiprocessor = 164 << 10;
   return cudaSuccess;
 }
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {

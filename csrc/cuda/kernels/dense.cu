@@ -1,5 +1,6 @@
 #include "cuda/kernels/dense.h"
 
+#include <algorithm>
 #include <initializer_list>
 
 #include "cuda/device.h"
@@ -11,11 +12,11 @@ namespace motet::cuda {
 namespace {
 
 template <class Weights>
-using Shape64x32 = ManyShape<Weights, 2, 2, 4>;
+using Shape32x32 = ManyShape<Weights, 1, 1, 4>;
 template <class Weights>
-using Shape128x64 = ManyShape<Weights, 4, 2, 8>;
+using Shape64x64 = ManyShape<Weights, 2, 1, 8>;
 template <class Weights>
-using Shape256x64 = ManyShape<Weights, 8, 2, 8>;
+using Shape128x128 = ManyShape<Weights, 4, 2, 8>;
 
 // Matrices of one format, one below the other; all but the last have whole tiles of rows.
 DenseProduct Product(int num_tokens, const Rows& in, std::initializer_list<WeightMatrix> matrices) {
@@ -34,45 +35,45 @@ DenseProduct Product(int num_tokens, const Rows& in, std::initializer_list<Weigh
   return p;
 }
 
-// The shape that takes the least time if all blocks of one take the same, as many at a time as
-// there are multiprocessors.
+// The shape that takes the least time if blocks come in waves, as many at a time as there is room
+// for, and all of a shape take the same.
+template <class Weights>
 DenseShape BestShape(const DenseProduct& p) {
-  using W = F16Weights;  // shapes are as large for all
   if (p.num_tokens <= kFewTokens) return DenseShape::k16x8;
-  if (p.num_tokens <= Shape64x32<W>::kTokens) return DenseShape::k64x32;
-  struct Candidate {
-    DenseShape shape;
-    int rows, tokens;
-    int time;  // of a block: arithmetic, and bytes of a step by the second-level cache's rate
-  };
-  constexpr Candidate kCandidates[] = {
-      {DenseShape::k256x64, Shape256x64<W>::kRows, Shape256x64<W>::kTokens, 7},
-      {DenseShape::k128x64, Shape128x64<W>::kRows, Shape128x64<W>::kTokens, 4},
-      {DenseShape::k64x32, Shape64x32<W>::kRows, Shape64x32<W>::kTokens, 2},
-  };
-  const auto quotient = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
+  if (p.num_tokens <= Shape32x32<Weights>::kTokens) return DenseShape::k32x32;
+  const DeviceProperties& device = CurrentDevice();
   DenseShape best = DenseShape::kAuto;
   int64_t least = 0;
-  for (const Candidate& c : kCandidates) {
+  // `time` is that of a block's share of a multiprocessor: arithmetic, and bytes from the
+  // second-level cache, which count for more in small blocks.
+  const auto consider = [&]<class Shape>(Shape, DenseShape shape, int time) {
+    const auto quotient = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
+    constexpr int64_t kReservedShared = 1 << 10;  // of each block, by the system
+    const int64_t fit = device.shared_bytes / (Shape::kSharedBytes + kReservedShared);
+    const int64_t at_once = std::clamp<int64_t>(fit, 1, Shape::kBlocksAtOnce);
     const int64_t blocks =
-        quotient(p.row_tiles * kTileRows, c.rows) * quotient(p.num_tokens, c.tokens);
-    const int64_t time = c.time * quotient(blocks, CurrentDevice().multiprocessors);
-    if (best != DenseShape::kAuto && time >= least) continue;
-    best = c.shape;
-    least = time;
-  }
+        quotient(p.row_tiles, Shape::kBlockTiles) * quotient(p.num_tokens, Shape::kTokens);
+    const int64_t total = time * at_once * quotient(blocks, device.multiprocessors * at_once);
+    if (best != DenseShape::kAuto && total >= least) return;
+    best = shape;
+    least = total;
+  };
+  consider(Shape128x128<Weights>(), DenseShape::k128x128, 9);
+  consider(Shape64x64<Weights>(), DenseShape::k64x64, 4);
+  consider(Shape32x32<Weights>(), DenseShape::k32x32, 2);
   return best;
 }
 
 template <class Weights, class Store>
 void RunShape(const DenseProduct& p, const Store& store, DenseShape shape, Stream stream) {
+  if (shape == DenseShape::kAuto) shape = BestShape<Weights>(p);
   switch (shape) {
-    case DenseShape::k256x64:
-      return LaunchManyTokens<Shape256x64<Weights>>(p, store, stream);
-    case DenseShape::k128x64:
-      return LaunchManyTokens<Shape128x64<Weights>>(p, store, stream);
-    case DenseShape::k64x32:
-      return LaunchManyTokens<Shape64x32<Weights>>(p, store, stream);
+    case DenseShape::k128x128:
+      return LaunchManyTokens<Shape128x128<Weights>>(p, store, stream);
+    case DenseShape::k64x64:
+      return LaunchManyTokens<Shape64x64<Weights>>(p, store, stream);
+    case DenseShape::k32x32:
+      return LaunchManyTokens<Shape32x32<Weights>>(p, store, stream);
     default:
       return LaunchFewTokens<Weights>(p, store, stream);
   }
@@ -81,7 +82,6 @@ void RunShape(const DenseProduct& p, const Store& store, DenseShape shape, Strea
 template <class Store>
 void Run(const DenseProduct& p, const Store& store, DenseShape shape, Stream stream) {
   if (p.num_tokens == 0) return;
-  if (shape == DenseShape::kAuto) shape = BestShape(p);
   if (p.format == WeightFormat::kInt8) {
     RunShape<Int8Weights>(p, store, shape, stream);
   } else {

@@ -15,9 +15,9 @@ namespace motet::cuda {
 enum class DenseShape {
   kAuto,  // by the sizes
   k16x8,  // at most 8 tokens
-  k64x32,
-  k128x64,
-  k256x64,
+  k32x32,
+  k64x64,
+  k128x128,
 };
 
 // q = rope(in Wq + bq); rope(in Wk + bk) and in Wv + bv go into the cache. All as half precision,

@@ -1,7 +1,10 @@
 // Many tokens: each weight is read once for kTokens of them, and they, from shared memory, for the
-// kRows rows of a block. Warps side by side have different rows; where that makes too few warps,
-// groups of them have different segments of the columns.
+// kRows rows of a block. Warps side by side have different rows or tokens; where that makes too few
+// warps, groups of them have different segments of the columns.
 #pragma once
+
+#include <bit>
+#include <type_traits>
 
 #include "cuda/kernels/dense_product.cuh"
 #include "cuda/launch.h"
@@ -10,20 +13,25 @@ namespace motet::cuda {
 
 inline constexpr int kManyThreads = 256;
 
-template <class WeightsOf, int kRowWarpsOf8, int kRowTilesOf16, int kTokenTilesOf8>
+template <class WeightsOf, int kRowWarpsOfGroup, int kTokenWarpsOfGroup, int kTokenTilesOf8>
 struct ManyShape {
   using Weights = WeightsOf;
-  static constexpr int kRowWarps = kRowWarpsOf8, kRowTiles = kRowTilesOf16,
-                       kTokenTiles = kTokenTilesOf8;
-  static constexpr int kGroups = kManyThreads / kWarpSize / kRowWarps;
+  static constexpr int kRowWarps = kRowWarpsOfGroup, kTokenWarps = kTokenWarpsOfGroup;
+  static constexpr int kRowTiles = 2, kTokenTiles = kTokenTilesOf8;  // of a warp
+  static constexpr int kGroupWarps = kRowWarps * kTokenWarps;
+  static constexpr int kGroups = kManyThreads / kWarpSize / kGroupWarps;
   static constexpr int kBlockTiles = kRowWarps * kRowTiles;
-  static constexpr int kRows = kBlockTiles * kTileRows, kTokens = 8 * kTokenTiles;
+  static constexpr int kRows = kBlockTiles * kTileRows;
+  static constexpr int kTokens = kTokenWarps * kTokenTiles * 8;
   static constexpr int kTokenBytes = kStepColumns * 2;
   static constexpr int kStepBytes = kTokens * kTokenBytes;  // a step's columns of a group
   static constexpr int kTotalAt = 2 * kGroups * kStepBytes;  // two buffers come first
   static constexpr int kSharedBytes = kTotalAt + kRows * kTokens * 4;
   static_assert(kSharedBytes <= kSharedEverywhere);
-  static constexpr int kBlocksAtOnce = kRowTiles * kTokenTiles > 8 ? 1 : 2;  // by registers
+  static_assert(std::has_single_bit(static_cast<unsigned>(kGroups * kStepBytes)));
+  // By registers: decoding takes some.
+  static constexpr int kBlocksAtOnce =
+      kTokenTiles <= 4 || std::is_same_v<typename Weights::Decoded, Weights> ? 2 : 1;
 };
 
 // The steps of a group, one an iteration of the block. Round r has the segments of all groups,
@@ -36,7 +44,7 @@ class StepCursor {
   }
   __device__ __forceinline__ bool Done() const { return first_ >= kSegments; }
   __device__ __forceinline__ bool EndsRound() const { return left_ == 1; }
-  __device__ __forceinline__ bool HasStep() const { return !Done() && step_ < end_; }
+  __device__ __forceinline__ bool HasStep() const { return !Done() && step_ < End(); }
   __device__ __forceinline__ int Step() const { return step_; }
   __device__ __forceinline__ void Advance() {
     ++step_;
@@ -51,22 +59,21 @@ class StepCursor {
 #pragma unroll 1
     for (; first_ < kSegments; first_ += kGroups) {
       left_ = 0;
-#pragma unroll
-      for (int s = 0; s < kGroups; ++s) {
-        const int begin = SegmentBegin(steps_, first_ + s),
-                  end = SegmentBegin(steps_, first_ + s + 1);
-        left_ = end - begin > left_ ? end - begin : left_;
-        if (s == group_) {
-          step_ = begin;
-          end_ = end;
-        }
+#pragma unroll 1
+      for (int s = first_; s < first_ + kGroups; ++s) {
+        left_ = max(left_, SegmentBegin(steps_, s + 1) - SegmentBegin(steps_, s));
       }
+      step_ = SegmentBegin(steps_, first_ + group_);
       if (left_ > 0) break;
     }
   }
+  // Of the group's segment: not kept, for want of registers.
+  __device__ __forceinline__ int End() const {
+    return SegmentBegin(steps_, first_ + group_ + 1);
+  }
 
   int steps_, group_;
-  int first_ = 0, step_ = 0, end_ = 0;
+  int first_ = 0, step_ = 0;
   int left_ = 0;  // iterations of the round
 };
 
@@ -76,26 +83,36 @@ __device__ __forceinline__ int SwizzledBytes(int token, int chunk) {
   return 16 * (chunk ^ (4 * (token & 1)));
 }
 
-// This thread's share, of the kThreads of its group, of copying a step.
+// A thread's share, of the kThreads of its group, of copying steps.
 template <class Shape>
-__device__ __forceinline__ void CopyStep(const DenseProduct& p, int first_token, int step,
-                                         int thread, char* to) {
-  constexpr int kChunks = Shape::kTokenBytes / 16, kThreads = Shape::kRowWarps * kWarpSize;
-  constexpr int kTokensAtOnce = kThreads / kChunks;
-  static_assert(kTokensAtOnce % 2 == 0);
-  const int chunk = thread % kChunks, token = thread / kChunks;
-  // 32 bits: 64 would take more registers than there are. So for weights below.
-  const int stride = static_cast<int>(p.in.stride);
-  const int from = (first_token + token) * stride + kStepColumns * step + 8 * chunk;
-  to += token * Shape::kTokenBytes + SwizzledBytes(token, chunk);
-#pragma unroll
-  for (int i = 0; i < Shape::kTokens / kTokensAtOnce; ++i) {
-    CopyAsync16(to + i * kTokensAtOnce * Shape::kTokenBytes,
-                p.in.data + from + i * kTokensAtOnce * stride,
-                first_token + token + i * kTokensAtOnce < p.num_tokens);
+class StepCopy {
+ public:
+  __device__ __forceinline__ StepCopy(const DenseProduct& p, int first_token, int thread) {
+    const int chunk = thread % kChunks, token = thread / kChunks;
+    from_ = (first_token + token) * static_cast<int>(p.in.stride) + 8 * chunk;
+    to_ = token * Shape::kTokenBytes + SwizzledBytes(token, chunk);
+    tokens_left_ = p.num_tokens - first_token - token;
   }
-  CopyCommit();
-}
+
+  __device__ __forceinline__ void operator()(const DenseProduct& p, int step, int buffer) const {
+    // 32 bits: 64 would take more registers than there are. So for weights below.
+    const int stride = static_cast<int>(p.in.stride), from = from_ + kStepColumns * step;
+    char* to = SharedMemory() + buffer + to_;
+#pragma unroll
+    for (int i = 0; i < Shape::kTokens; i += kTokensAtOnce) {
+      CopyAsync16(to + i * Shape::kTokenBytes, p.in.data + from + i * stride, i < tokens_left_);
+    }
+    CopyCommit();
+  }
+
+ private:
+  static constexpr int kChunks = Shape::kTokenBytes / 16;
+  static constexpr int kThreads = Shape::kGroupWarps * kWarpSize;
+  static constexpr int kTokensAtOnce = kThreads / kChunks;
+  static_assert(kTokensAtOnce % 2 == 0);  // or SwizzledBytes() would differ
+
+  int from_, to_, tokens_left_;
+};
 
 // d's sums, which become zero.
 __device__ __forceinline__ float4 Taken(float (&d)[4]) {
@@ -108,13 +125,15 @@ template <class Shape, class Store>
 __global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
     ManyTokensKernel(DenseProduct p, Store store) {
   constexpr int kRowTiles = Shape::kRowTiles, kTokenTiles = Shape::kTokenTiles;
-  constexpr int kRowWarps = Shape::kRowWarps, kGroups = Shape::kGroups;
+  constexpr int kTokenWarps = Shape::kTokenWarps, kGroups = Shape::kGroups;
   using Weights = typename Shape::Weights;
   constexpr int kTileBytes = Weights::kTileBytes, kTileVectors = kTileBytes / kVectorBytes;
   const int lane = LaneIndex(), g = lane / 4, t = lane % 4;
-  const int group = WarpIndex() / kRowWarps, row_warp = WarpIndex() % kRowWarps;
-  const int thread = static_cast<int>(threadIdx.x) % (kRowWarps * kWarpSize);
-  const int first_token = static_cast<int>(blockIdx.x) * Shape::kTokens;
+  const int group = WarpIndex() / Shape::kGroupWarps;
+  const int row_warp = WarpIndex() / kTokenWarps % Shape::kRowWarps;
+  const int token_warp = WarpIndex() % kTokenWarps;
+  const int thread = static_cast<int>(threadIdx.x) % (Shape::kGroupWarps * kWarpSize);
+  const int block_token = static_cast<int>(blockIdx.x) * Shape::kTokens;
   const int first_tile = static_cast<int>(blockIdx.y) * Shape::kBlockTiles + row_warp * kRowTiles;
 
   int tiles[kRowTiles];
@@ -127,7 +146,8 @@ __global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
   const auto load = [&](int step, int c) {
 #pragma unroll
     for (int r = 0; r < kRowTiles; ++r) {
-      weights[c][r] = Weights::Load(p.Vectors(tiles[r] + step * kTileVectors), c);
+      const uint8_t* tile = p.Vectors(tiles[r] + step * kTileVectors);
+      weights[c][r] = kTokenWarps == 1 ? Weights::Load(tile, c) : Weights::LoadPlain(tile, c);
     }
   };
 
@@ -136,7 +156,7 @@ __global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
     load(next.Step(), 0);
     load(next.Step(), 1);
   }
-  if (p.prefetch && blockIdx.x == 0 && lane < kRowTiles) {
+  if (p.prefetch && blockIdx.x == 0 && token_warp == 0 && lane < kRowTiles) {
 #pragma unroll 1
     for (int s = group; s < kSegments; s += kGroups) {
       const int begin = SegmentBegin(p.steps, s), end = SegmentBegin(p.steps, s + 1);
@@ -149,29 +169,38 @@ __global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
   WaitForInputs();
   LetNextStart();
   // Of this lane's first vector in a step; that of the other 32 columns is 64 bytes off.
-  const int lane_at = g * Shape::kTokenBytes + SwizzledBytes(g, t);
+  const int lane_at = (token_warp * kTokenTiles * 8 + g) * Shape::kTokenBytes + SwizzledBytes(g, t);
+  constexpr int kOtherBuffer = kGroups * Shape::kStepBytes;  // the bit that tells them apart
   int buffer = group * Shape::kStepBytes;
-  const int both_buffers = 2 * buffer + kGroups * Shape::kStepBytes;
-  if (next.HasStep()) {
-    CopyStep<Shape>(p, first_token, next.Step(), thread, SharedMemory() + buffer);
-  }
+  const StepCopy<Shape> copy(p, block_token, thread);
+  if (next.HasStep()) copy(p, next.Step(), buffer);
 
   float sums[kRowTiles][kTokenTiles][4] = {};
   // Of the segments so far: out of the registers, since they change eight times only; groups add
   // theirs by turns.
-  bool first_round = true;
   const auto total = [&](int r, int n) -> float4& {
     auto* all = reinterpret_cast<float4*>(SharedMemory() + Shape::kTotalAt);
-    return all[((row_warp * kRowTiles + r) * kTokenTiles + n) * kWarpSize + lane];
+    return all[((WarpIndex() % Shape::kGroupWarps * kRowTiles + r) * kTokenTiles + n) * kWarpSize +
+               lane];
   };
+  if (group == 0) {
+#pragma unroll
+    for (int r = 0; r < kRowTiles; ++r) {
+#pragma unroll
+      for (int n = 0; n < kTokenTiles; ++n) total(r, n) = make_float4(0, 0, 0, 0);
+    }
+  }
   while (!next.Done()) {
     CopyWait<0>();
-    __syncthreads();  // the step has come to all, and all are done with the one before
+    // The step has come to all of the group, and all are done with the one before.
+    if constexpr (Shape::kGroupWarps == 1) {
+      SyncWarp();
+    } else {
+      __syncthreads();
+    }
     const bool has_step = next.HasStep(), ends_round = next.EndsRound();
     next.Advance();
-    if (next.HasStep()) {
-      CopyStep<Shape>(p, first_token, next.Step(), thread, SharedMemory() + both_buffers - buffer);
-    }
+    if (next.HasStep()) copy(p, next.Step(), buffer ^ kOtherBuffer);
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
       if (has_step) {
@@ -192,7 +221,7 @@ __global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
       }
       if (next.HasStep()) load(next.Step(), c);
     }
-    buffer = both_buffers - buffer;
+    buffer ^= kOtherBuffer;
 
     if (!ends_round) continue;
     for (int turn = 0; turn < kGroups; ++turn) {
@@ -203,33 +232,37 @@ __global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
 #pragma unroll
         for (int n = 0; n < kTokenTiles; ++n) {
           float so_far[4] = {};
-          if (group > 0 || !first_round) Add(so_far, total(r, n));
+          Add(so_far, total(r, n));
           Add(so_far, Taken(sums[r][n]));
           total(r, n) = make_float4(so_far[0], so_far[1], so_far[2], so_far[3]);
         }
       }
     }
-    first_round = false;
   }
 
+  const int first_token = block_token + token_warp * kTokenTiles * 8;
   if constexpr (kGroups > 1) __syncthreads();  // a group stores what others added to
-  constexpr int kOwn = kTokenTiles / kGroups, kAtOnce = kOwn < 4 ? kOwn : 4;
+  // The groups have different tiles of tokens, or, where they are more than those, of rows too.
+  constexpr int kTokenGroups = kGroups < kTokenTiles ? kGroups : kTokenTiles;
+  constexpr int kRowGroups = kGroups / kTokenGroups, kOwn = kTokenTiles / kTokenGroups;
+  constexpr int kAtOnce = kOwn < 4 ? kOwn : 4;
 #pragma unroll
-  for (int r = 0; r < kRowTiles; ++r) {
+  for (int r = group / kTokenGroups; r < kRowTiles; r += kRowGroups) {
     if (first_tile + r >= p.row_tiles) break;
     const auto rows = store.Rows(first_tile + r);
     const float2 units = p.Units<Weights>(first_tile + r);
+    const auto own = [&](int i) { return group % kTokenGroups + i * kTokenGroups; };
 #pragma unroll
     for (int first = 0; first < kOwn; first += kAtOnce) {
       typename Store::LaneTokens tokens[kAtOnce];
 #pragma unroll
       for (int i = 0; i < kAtOnce; ++i) {
-        tokens[i] = store.Load(rows, first_token + 8 * (group + (first + i) * kGroups) + 2 * t);
+        tokens[i] = store.Load(rows, first_token + 8 * own(first + i) + 2 * t);
       }
 #pragma unroll
       for (int i = 0; i < kAtOnce; ++i) {
         float d[4] = {};
-        Add(d, total(r, group + (first + i) * kGroups));
+        Add(d, total(r, own(first + i)));
         Multiply(d, units);
         store(rows, tokens[i], d);
       }

@@ -64,7 +64,8 @@ __device__ __forceinline__ void MultiplyScaled(float (&d)[kRowTiles][kSums][4], 
 //
 //   kTileBytes, kRowBytes  of a whole tile, and of what follows the tiles of 16 rows
 //   kStepsAhead            that the kernel for few tokens reads, by registers
-//   Load(tile, c)          from global memory; LoadShared(tile, c), from shared memory
+//   Load(tile, c)          from global memory, for this warp alone; LoadPlain(tile, c), from shared
+//                          memory or what the first-level cache may keep for others
 //   Unit(row_bytes, row)   what the sums of a row of the 16 are times
 //   Decode()               as Multiply takes it: Decoded
 //   Multiply(d, first, weights, x)   d[r][first + n] += row tile r times token tile n, where
@@ -82,7 +83,7 @@ struct F16Weights {
     const uint4* from = Vectors(tile, c);
     return {{LoadOnce(from), LoadOnce(from + kWarpSize)}};
   }
-  __device__ __forceinline__ static F16Weights LoadShared(const uint8_t* tile, int c) {
+  __device__ __forceinline__ static F16Weights LoadPlain(const uint8_t* tile, int c) {
     const uint4* from = Vectors(tile, c);
     return {{from[0], from[kWarpSize]}};
   }
@@ -131,7 +132,7 @@ struct Int8Weights {
   __device__ __forceinline__ static Int8Weights Load(const uint8_t* tile, int c) {
     return {LoadOnce(Vector(tile, c)), Scales(tile, c)};
   }
-  __device__ __forceinline__ static Int8Weights LoadShared(const uint8_t* tile, int c) {
+  __device__ __forceinline__ static Int8Weights LoadPlain(const uint8_t* tile, int c) {
     return {*Vector(tile, c), Scales(tile, c)};
   }
   __device__ __forceinline__ static float Unit(const uint8_t*, int) { return 1; }

@@ -154,7 +154,7 @@ struct DenseTile {
     return {{Weights::Load(tile, 0), Weights::Load(tile, 1)}};
   }
   __device__ __forceinline__ static DenseTile LoadShared(const uint8_t* tile) {
-    return {{Weights::LoadShared(tile, 0), Weights::LoadShared(tile, 1)}};
+    return {{Weights::LoadPlain(tile, 0), Weights::LoadPlain(tile, 1)}};
   }
   __device__ __forceinline__ static float Unit(const uint8_t* row_bytes, int row) {
     return Weights::Unit(row_bytes, row);
