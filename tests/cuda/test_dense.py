@@ -18,12 +18,14 @@ TOKENS = (1, 2, 7, 8, 9, 17, 33, 70)
 F16_ULP = 2.0**-11
 
 
-def shapes(num_tokens: int) -> list[Any]:
-    """Every shape of kernel that takes so many tokens."""
+def shapes(num_tokens: int, weights: str) -> list[Any]:
+    """Every shape of kernel that takes so many tokens and such weights."""
     if not hasattr(_core, "cuda_ops"):
         return []
     shape = _core.cuda_ops.DenseShape
     many = [shape.ROWS_32_TOKENS_32, shape.ROWS_64_TOKENS_64, shape.ROWS_128_TOKENS_128]
+    if weights == "bf16" and _core.cuda_ops.has_warpgroups():
+        many += [shape.WIDE_ROWS_128_TOKENS_64, shape.WIDE_ROWS_128_TOKENS_128]
     return [shape.ROWS_16_TOKENS_8, *many] if num_tokens <= 8 else many
 
 
@@ -79,7 +81,7 @@ def test_lm_head(weights: str, num_tokens: int, rows: int, cols: int) -> None:
     p = product(weights, num_tokens, rows, cols)
     found = p.logits()
     assert_close(found, p)
-    for shape in shapes(num_tokens):
+    for shape in shapes(num_tokens, weights):
         np.testing.assert_array_equal(p.logits(shape=shape), found, str(shape))
 
 
@@ -94,7 +96,7 @@ def test_rows_of_every_size(num_tokens: int) -> None:
     weight[253:255, 4:] = 0  # four of these numbers' sum may be a float
     p = Product("bf16", rows_for(x), weight, row_values(rows_for(x), 70) @ from_bf16(weight).T)
     largest = float(np.finfo(np.float32).max)
-    for shape in shapes(num_tokens):
+    for shape in shapes(num_tokens, "bf16"):
         found = p.logits(shape=shape).astype(np.float64)
         too_large = abs(p.expected) > largest
         expected = np.where(too_large, np.copysign(np.inf, p.expected), p.expected)
@@ -111,7 +113,7 @@ def test_weights_that_are_no_numbers_stay_that(num_tokens: int) -> None:
     p = Product("bf16", rows, weight, np.empty(0))
     expected = np.full(20, 100.0)
     expected[[3, 4, 5, 17]] = [np.inf, -np.inf, np.nan, np.nan]
-    for shape in shapes(num_tokens):
+    for shape in shapes(num_tokens, "bf16"):
         np.testing.assert_array_equal(p.logits(shape=shape), np.tile(expected, (num_tokens, 1)))
 
 
@@ -140,7 +142,7 @@ def test_out_proj(weights: str, num_tokens: int) -> None:
 
     found = run()
     assert_close(found, p, x + from_bf16(bias))
-    for shape in shapes(num_tokens):
+    for shape in shapes(num_tokens, "bf16"):
         np.testing.assert_array_equal(run(shape=shape), found, str(shape))
     np.testing.assert_array_equal(run(slice(num_tokens - 1, None))[0], found[-1])
 
@@ -246,7 +248,7 @@ def test_qkv(
         for i in there:
             case.cached(cache, i)[:] = 0xFFFF
         assert (cache == 0xFFFF).all()  # nothing else was written
-    for shape in shapes(num_tokens):
+    for shape in shapes(num_tokens, weights):
         for same, found in zip(case.run(shape=shape), case.run(), strict=True):
             np.testing.assert_array_equal(same, found, str(shape))
 
@@ -267,7 +269,7 @@ def test_keys_and_values_that_another_kernel_appends(weights: str, num_tokens: i
             if case.slots[token] >= 0:
                 rounded = kv[token, i].astype(np.float16).view(np.uint16)
                 np.testing.assert_array_equal(rounded, case.cached(cache, token))
-    for shape in shapes(num_tokens):
+    for shape in shapes(num_tokens, weights):
         for same, found in zip(case.run(append=False, shape=shape)[3], kv, strict=True):
             np.testing.assert_array_equal(same, found, str(shape))
 

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <initializer_list>
+#include <stdexcept>
 
 #include "cuda/device.h"
 #include "cuda/kernels/dense_few.cuh"
 #include "cuda/kernels/dense_many.cuh"
 #include "cuda/kernels/dense_store.cuh"
+#include "cuda/kernels/dense_wide.cuh"
 
 namespace motet::cuda {
 namespace {
@@ -41,6 +43,9 @@ template <class Weights>
 DenseShape BestShape(const DenseProduct& p) {
   if (p.num_tokens <= kFewTokens) return DenseShape::k16x8;
   if (p.num_tokens <= Shape32x32<Weights>::kTokens) return DenseShape::k32x32;
+  if (DenseTile<Weights>::kWide && p.num_tokens > 256 && HasWarpgroups()) {
+    return DenseShape::kWide128x128;
+  }
   const DeviceProperties& device = CurrentDevice();
   DenseShape best = DenseShape::kAuto;
   int64_t least = 0;
@@ -74,9 +79,16 @@ void RunShape(const DenseProduct& p, const Store& store, DenseShape shape, Strea
       return LaunchManyTokens<Shape64x64<Weights>>(p, store, stream);
     case DenseShape::k32x32:
       return LaunchManyTokens<Shape32x32<Weights>>(p, store, stream);
+    case DenseShape::kWide128x64:
+      if constexpr (DenseTile<Weights>::kWide) return LaunchWide<Weights, 64>(p, store, stream);
+      break;
+    case DenseShape::kWide128x128:
+      if constexpr (DenseTile<Weights>::kWide) return LaunchWide<Weights, 128>(p, store, stream);
+      break;
     default:
       return LaunchFewTokens<Weights>(p, store, stream);
   }
+  throw std::invalid_argument("a shape that these weights do not have");
 }
 
 template <class Store>
