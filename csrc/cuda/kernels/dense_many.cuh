@@ -87,29 +87,27 @@ __device__ __forceinline__ int SwizzledBytes(int token, int chunk) {
   return 16 * (chunk ^ (4 * (token & 1)));
 }
 
-// A thread's share, of the kThreads of its group, of copying steps, into one buffer after the
-// other.
+// A thread's share, of the kThreads of its group, of copying steps.
 template <class Shape>
 class StepCopy {
  public:
-  __device__ __forceinline__ StepCopy(const DenseProduct& p, int first_token, int group) {
+  __device__ __forceinline__ StepCopy(const DenseProduct& p, int first_token) {
     const int thread = static_cast<int>(threadIdx.x) % kThreads;
     const int chunk = thread % kChunks, token = thread / kChunks;
     from_ = (first_token + token) * static_cast<int>(p.in.stride) + 8 * chunk;
-    to_ = group * Shape::kStepBytes + token * Shape::kTokenBytes + SwizzledBytes(token, chunk);
+    to_ = token * Shape::kTokenBytes + SwizzledBytes(token, chunk);
     tokens_left_ = p.num_tokens - first_token - token;
   }
 
-  __device__ __forceinline__ void operator()(const DenseProduct& p, int step) {
+  __device__ __forceinline__ void operator()(const DenseProduct& p, int step, int buffer) const {
     // 32 bits: 64 would take more registers than there are. So for weights below.
     const int stride = static_cast<int>(p.in.stride), from = from_ + kStepColumns * step;
-    char* to = SharedMemory() + to_;
+    char* to = SharedMemory() + buffer + to_;
 #pragma unroll
     for (int i = 0; i < Shape::kTokens; i += kTokensAtOnce) {
       CopyAsync16(to + i * Shape::kTokenBytes, p.in.data + from + i * stride, i < tokens_left_);
     }
     CopyCommit();
-    to_ ^= Shape::kOtherBuffer;
   }
 
  private:
@@ -175,10 +173,10 @@ __global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
   WaitForInputs();
   LetNextStart();
   // Of this lane's first vector in a step; that of the other 32 columns is 64 bytes off.
-  int lane_at = group * Shape::kStepBytes +
-                (token_warp * kTokenTiles * 8 + g) * Shape::kTokenBytes + SwizzledBytes(g, t);
-  StepCopy<Shape> copy(p, block_token, group);
-  if (next.HasStep()) copy(p, next.Step());
+  const int lane_at = (token_warp * kTokenTiles * 8 + g) * Shape::kTokenBytes + SwizzledBytes(g, t);
+  int buffer = group * Shape::kStepBytes;
+  const StepCopy<Shape> copy(p, block_token);
+  if (next.HasStep()) copy(p, next.Step(), buffer);
 
   float sums[kRowTiles][kTokenTiles][4] = {};
   // Of the segments so far: out of the registers, since they change eight times only; groups add
@@ -205,11 +203,11 @@ __global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
     }
     const bool has_step = next.HasStep(), ends_round = next.EndsRound();
     next.Advance();
-    if (next.HasStep()) copy(p, next.Step());
+    if (next.HasStep()) copy(p, next.Step(), buffer ^ Shape::kOtherBuffer);
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
       if (has_step) {
-        const char* from = SharedMemory() + (lane_at ^ (64 * c));
+        const char* from = SharedMemory() + ((buffer + lane_at) ^ (64 * c));
         typename Weights::Decoded decoded[kRowTiles];
 #pragma unroll
         for (int r = 0; r < kRowTiles; ++r) decoded[r] = weights[c][r].Decode();
@@ -226,7 +224,7 @@ __global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
       }
       if (next.HasStep()) load(next.Step(), c);
     }
-    if (has_step) lane_at ^= Shape::kOtherBuffer;
+    buffer ^= Shape::kOtherBuffer;
 
     if (!ends_round) continue;
     for (int turn = 0; turn < kGroups; ++turn) {
