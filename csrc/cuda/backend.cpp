@@ -167,8 +167,7 @@ void Backend::Moe(const motet::MoeArgs& args) {
   const LayerWeights& w = *args.layer;
   const int tokens = args.tokens.num_tokens, k = static_cast<int>(config_.experts_per_token);
   cuda::Moe({tokens, static_cast<int>(config_.num_experts), k, w.gate_up.first, w.down.first,
-             w.gate_up_bias, w.down_bias, static_cast<float>(config_.swiglu_limit),
-             Normed(),
+             w.gate_up_bias, w.down_bias, static_cast<float>(config_.swiglu_limit), Normed(),
              ExpertListsIn(ws_.expert_lists, tokens, config_.num_experts, k), ws_.expert_weights,
              ws_.moe_scratch, ws_.x},
             stream_);

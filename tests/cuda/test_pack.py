@@ -68,9 +68,7 @@ def int8_values(weight: Bits, head_dim: int = 0) -> Floats:
 
 def f16_values(weight: Bits) -> Floats:
     """What the packed weights stand for, padding included."""
-    numbers, units = unpack_f16(
-        _core.cuda_ops.pack(weight, core_format("bf16")), *weight.shape
-    )
+    numbers, units = unpack_f16(_core.cuda_ops.pack(weight, core_format("bf16")), *weight.shape)
     largest = abs(numbers).max(axis=1, keepdims=True)
     assert ((largest >= 2.0**15) | (units == 2.0**-128)).all()
     return numbers * units

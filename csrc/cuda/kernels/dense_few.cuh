@@ -82,8 +82,7 @@ __global__ void __launch_bounds__(kFewThreads, 3) FewTokensKernel(DenseProduct p
   typename Store::LaneTokens tokens{};
   float2 units{};
   if (segment < kSegments) {
-    TileProduct<Weights> product(p.Vectors(p.TileAt<Weights>(tile)),
-                                 SegmentBegin(p.steps, segment),
+    TileProduct<Weights> product(p.Vectors(p.TileAt<Weights>(tile)), SegmentBegin(p.steps, segment),
                                  SegmentBegin(p.steps, segment + 1));
     if (p.prefetch) product.PrefetchRest();
     WaitForInputs();

@@ -24,11 +24,12 @@ struct ManyShape {
   static constexpr int kRows = kBlockTiles * kTileRows;
   static constexpr int kTokens = kTokenWarps * kTokenTiles * 8;
   static constexpr int kTokenBytes = kStepColumns * 2;
-  static constexpr int kStepBytes = kTokens * kTokenBytes;  // a step's columns of a group
+  static constexpr int kStepBytes = kTokens * kTokenBytes;   // a step's columns of a group
   static constexpr int kTotalAt = 2 * kGroups * kStepBytes;  // two buffers come first
   static constexpr int kSharedBytes = kTotalAt + kRows * kTokens * 4;
   static_assert(kSharedBytes <= kSharedEverywhere);
-  static_assert(std::has_single_bit(static_cast<unsigned>(kGroups * kStepBytes)));
+  static constexpr int kOtherBuffer = kGroups * kStepBytes;  // the bit that tells them apart
+  static_assert(std::has_single_bit(static_cast<unsigned>(kOtherBuffer)));
   // By registers: decoding takes some.
   static constexpr int kBlocksAtOnce =
       kTokenTiles <= 4 || std::is_same_v<typename Weights::Decoded, Weights> ? 2 : 1;
@@ -43,12 +44,11 @@ class StepCursor {
     StartRound();
   }
   __device__ __forceinline__ bool Done() const { return first_ >= kSegments; }
-  __device__ __forceinline__ bool EndsRound() const { return left_ == 1; }
-  __device__ __forceinline__ bool HasStep() const { return !Done() && step_ < End(); }
+  __device__ __forceinline__ bool EndsRound() const { return step_ + 1 == RoundEnd(); }
+  __device__ __forceinline__ bool HasStep() const { return !Done() && step_ < SegmentEnd(); }
   __device__ __forceinline__ int Step() const { return step_; }
   __device__ __forceinline__ void Advance() {
-    ++step_;
-    if (--left_ > 0) return;
+    if (++step_ < RoundEnd()) return;
     first_ += kGroups;
     StartRound();
   }
@@ -58,23 +58,27 @@ class StepCursor {
   __device__ __forceinline__ void StartRound() {
 #pragma unroll 1
     for (; first_ < kSegments; first_ += kGroups) {
-      left_ = 0;
+      step_ = SegmentBegin(steps_, first_ + group_);
+      int longest = 0;
 #pragma unroll 1
       for (int s = first_; s < first_ + kGroups; ++s) {
-        left_ = max(left_, SegmentBegin(steps_, s + 1) - SegmentBegin(steps_, s));
+        longest = max(longest, SegmentBegin(steps_, s + 1) - SegmentBegin(steps_, s));
       }
-      step_ = SegmentBegin(steps_, first_ + group_);
-      if (left_ > 0) break;
+      round_end_ = step_ + longest;
+      if (longest > 0) break;
     }
   }
-  // Of the group's segment: not kept, for want of registers.
-  __device__ __forceinline__ int End() const {
+  // Computed each time, for want of registers.
+  __device__ __forceinline__ int SegmentEnd() const {
     return SegmentBegin(steps_, first_ + group_ + 1);
+  }
+  __device__ __forceinline__ int RoundEnd() const {
+    return kGroups == 1 ? SegmentEnd() : round_end_;
   }
 
   int steps_, group_;
   int first_ = 0, step_ = 0;
-  int left_ = 0;  // iterations of the round
+  int round_end_ = 0;  // the step at which the round would end if the group had one each iteration
 };
 
 // Where `chunk` of 16 bytes of a token is: halves of 64 bytes change places in odd tokens, so that
@@ -87,7 +91,8 @@ __device__ __forceinline__ int SwizzledBytes(int token, int chunk) {
 template <class Shape>
 class StepCopy {
  public:
-  __device__ __forceinline__ StepCopy(const DenseProduct& p, int first_token, int thread) {
+  __device__ __forceinline__ StepCopy(const DenseProduct& p, int first_token) {
+    const int thread = static_cast<int>(threadIdx.x) % kThreads;
     const int chunk = thread % kChunks, token = thread / kChunks;
     from_ = (first_token + token) * static_cast<int>(p.in.stride) + 8 * chunk;
     to_ = token * Shape::kTokenBytes + SwizzledBytes(token, chunk);
@@ -132,7 +137,6 @@ __global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
   const int group = WarpIndex() / Shape::kGroupWarps;
   const int row_warp = WarpIndex() / kTokenWarps % Shape::kRowWarps;
   const int token_warp = WarpIndex() % kTokenWarps;
-  const int thread = static_cast<int>(threadIdx.x) % (Shape::kGroupWarps * kWarpSize);
   const int block_token = static_cast<int>(blockIdx.x) * Shape::kTokens;
   const int first_tile = static_cast<int>(blockIdx.y) * Shape::kBlockTiles + row_warp * kRowTiles;
 
@@ -170,9 +174,8 @@ __global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
   LetNextStart();
   // Of this lane's first vector in a step; that of the other 32 columns is 64 bytes off.
   const int lane_at = (token_warp * kTokenTiles * 8 + g) * Shape::kTokenBytes + SwizzledBytes(g, t);
-  constexpr int kOtherBuffer = kGroups * Shape::kStepBytes;  // the bit that tells them apart
   int buffer = group * Shape::kStepBytes;
-  const StepCopy<Shape> copy(p, block_token, thread);
+  const StepCopy<Shape> copy(p, block_token);
   if (next.HasStep()) copy(p, next.Step(), buffer);
 
   float sums[kRowTiles][kTokenTiles][4] = {};
@@ -200,7 +203,7 @@ __global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
     }
     const bool has_step = next.HasStep(), ends_round = next.EndsRound();
     next.Advance();
-    if (next.HasStep()) copy(p, next.Step(), buffer ^ kOtherBuffer);
+    if (next.HasStep()) copy(p, next.Step(), buffer ^ Shape::kOtherBuffer);
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
       if (has_step) {
@@ -221,7 +224,7 @@ __global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
       }
       if (next.HasStep()) load(next.Step(), c);
     }
-    buffer ^= kOtherBuffer;
+    buffer ^= Shape::kOtherBuffer;
 
     if (!ends_round) continue;
     for (int turn = 0; turn < kGroups; ++turn) {
@@ -246,13 +249,13 @@ __global__ void __launch_bounds__(kManyThreads, Shape::kBlocksAtOnce)
   constexpr int kTokenGroups = kGroups < kTokenTiles ? kGroups : kTokenTiles;
   constexpr int kRowGroups = kGroups / kTokenGroups, kOwn = kTokenTiles / kTokenGroups;
   constexpr int kAtOnce = kOwn < 4 ? kOwn : 4;
-#pragma unroll
+#pragma unroll 1
   for (int r = group / kTokenGroups; r < kRowTiles; r += kRowGroups) {
     if (first_tile + r >= p.row_tiles) break;
     const auto rows = store.Rows(first_tile + r);
     const float2 units = p.Units<Weights>(first_tile + r);
     const auto own = [&](int i) { return group % kTokenGroups + i * kTokenGroups; };
-#pragma unroll
+#pragma unroll 1
     for (int first = 0; first < kOwn; first += kAtOnce) {
       typename Store::LaneTokens tokens[kAtOnce];
 #pragma unroll

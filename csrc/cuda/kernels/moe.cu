@@ -89,8 +89,8 @@ void MoeOf(const MoeArgs& args, cudaStream_t stream) {
   const int64_t hidden = args.down.rows, intermediate = args.down.cols;
   const int64_t pairs = int64_t{args.num_tokens} * args.experts_per_token;
   const Rows activations = RowsIn(args.scratch, intermediate);
-  auto* down = reinterpret_cast<float*>(static_cast<char*>(args.scratch) +
-                                        RowsBytes(pairs, intermediate));
+  auto* down =
+      reinterpret_cast<float*>(static_cast<char*>(args.scratch) + RowsBytes(pairs, intermediate));
   const auto product = [&](const WeightMatrix& w, const uint16_t* bias, const Rows& in,
                            const int32_t* in_row) {
     return ExpertProduct{

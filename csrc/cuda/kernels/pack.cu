@@ -50,8 +50,8 @@ __global__ void __launch_bounds__(kF16Threads)
   const int vector = static_cast<int>(threadIdx.x) / kWarpSize;
   const auto value = [&](int word, int half) {
     const TileElement at = F16Element(vector, LaneIndex(), word, half);
-    const uint32_t bits = WeightBits(a, TileRow(a.order, a.head_dim, tile, at.row),
-                                     kStepColumns * step + at.column);
+    const uint32_t bits =
+        WeightBits(a, TileRow(a.order, a.head_dim, tile, at.row), kStepColumns * step + at.column);
     return InUnits(Bf16Value(static_cast<uint16_t>(bits)), units[at.row]);
   };
   uint32_t words[4];
