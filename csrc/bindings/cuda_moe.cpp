@@ -6,15 +6,16 @@ namespace py = pybind11;
 namespace motet {
 namespace {
 
-// x after the op. `normed` are rows as csrc/cuda/rows.h has them: [1 or 2, T, stride]; weights are
-// packed.
-Array<float> Moe(const Array<float>& x, const Array<uint16_t>& normed,
-                 const Array<int32_t>& experts, const Array<float>& weights,
-                 const Array<int32_t>& slots, const Array<uint8_t>& gate_up,
-                 const Array<uint16_t>& gate_up_bias, const Array<uint8_t>& down,
-                 const Array<uint16_t>& down_bias, float limit, WeightFormat format) {
+// x after the op, and its norm as `normed` is, if `norm` is not empty. `normed` are rows as
+// csrc/cuda/rows.h has them: [1 or 2, T, stride]; weights are packed.
+py::tuple Moe(const Array<float>& x, const Array<uint16_t>& normed, const Array<int32_t>& experts,
+              const Array<float>& weights, const Array<int32_t>& slots,
+              const Array<uint8_t>& gate_up, const Array<uint16_t>& gate_up_bias,
+              const Array<uint8_t>& down, const Array<uint16_t>& down_bias, float limit,
+              WeightFormat format, const Array<uint16_t>& norm, float eps) {
   Expect(x.ndim() == 2 && normed.ndim() == 3 && normed.shape(0) <= 2 && experts.ndim() == 2 &&
-             weights.size() == experts.size() && gate_up_bias.ndim() == 2 && down_bias.ndim() == 2,
+             weights.size() == experts.size() && (norm.size() == 0 || norm.size() == x.shape(1)) &&
+             gate_up_bias.ndim() == 2 && down_bias.ndim() == 2,
          "x [T, hidden], normed [1 or 2, T, stride], experts [T, k], weights [T, k], biases "
          "[experts, rows]");
   const int tokens = static_cast<int>(x.shape(0)), k = static_cast<int>(experts.shape(1));
@@ -32,6 +33,9 @@ Array<float> Moe(const Array<float>& x, const Array<uint16_t>& normed,
   const OnDevice<int32_t> lists(cuda::ExpertListsBytes(tokens, num_experts, k) / 4, stream);
   const OnDevice<char> scratch(cuda::MoeScratchBytes(tokens, k, format, hidden, intermediate),
                                stream);
+  const OnDevice<uint16_t> device_norm(norm, stream), next_normed(normed.size(), stream);
+  const cuda::Rows next =
+      cuda::RowsIn(next_normed.data(), cuda::RowFormatOf(format), tokens, hidden);
   const cuda::ExpertLists expert_lists = cuda::ExpertListsIn(lists.data(), tokens, num_experts, k);
   cuda::GroupByExpert(
       {tokens, device_slots.data(), device_experts.data(), num_experts, k, expert_lists}, stream);
@@ -47,9 +51,13 @@ Array<float> Moe(const Array<float>& x, const Array<uint16_t>& normed,
              expert_lists,
              device_weights.data(),
              scratch.data(),
-             device_x.data()},
+             device_x.data(),
+             {norm.size() ? device_norm.data() : nullptr, eps, next}},
             stream);
-  return device_x.Host({tokens, hidden});
+  return py::make_tuple(device_x.Host({tokens, hidden}),
+                        norm.size()
+                            ? py::object(next_normed.Host({normed.shape(0), tokens, next.stride}))
+                            : py::none());
 }
 
 }  // namespace
@@ -57,7 +65,8 @@ Array<float> Moe(const Array<float>& x, const Array<uint16_t>& normed,
 void BindCudaMoe(py::module_& m) {
   using namespace py::literals;
   m.def("moe", &Moe, "x"_a, "normed"_a, "experts"_a, "weights"_a, "slots"_a, "gate_up"_a,
-        "gate_up_bias"_a, "down"_a, "down_bias"_a, "limit"_a, "format"_a);
+        "gate_up_bias"_a, "down"_a, "down_bias"_a, "limit"_a, "format"_a,
+        "norm"_a = Array<uint16_t>(0), "eps"_a = 0.0f);
 }
 
 }  // namespace motet

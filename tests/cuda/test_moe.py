@@ -101,22 +101,26 @@ def make_step(tokens: int, w: Experts, k: int, popularity: float = 1) -> Step:
     return Step(x, normed, chosen, weights, slots)
 
 
-def run(step: Step, w: Experts) -> Array:
-    return np.asarray(
-        _core.cuda_ops.moe(
-            step.x,
-            step.normed,
-            step.experts,
-            step.weights,
-            step.slots,
-            w.packed_gate_up,
-            w.gate_up_bias,
-            w.packed_down,
-            w.down_bias,
-            LIMIT,
-            core_format(w.format),
-        )
+def run_and_norm(step: Step, w: Experts, *norm: Any) -> tuple[Array, Array]:
+    x, normed = _core.cuda_ops.moe(
+        step.x,
+        step.normed,
+        step.experts,
+        step.weights,
+        step.slots,
+        w.packed_gate_up,
+        w.gate_up_bias,
+        w.packed_down,
+        w.down_bias,
+        LIMIT,
+        core_format(w.format),
+        *norm,
     )
+    return x, normed
+
+
+def run(step: Step, w: Experts) -> Array:
+    return run_and_norm(step, w)[0]
 
 
 def reference(step: Step, w: Experts, round_activations: bool = False) -> Array:
@@ -185,6 +189,17 @@ def test_long_segments(hidden: int, intermediate: int, tokens: int) -> None:
     assert (run(step.only(tokens - 1), w)[0] == run(step, w)[tokens - 1]).all()
 
 
+@pytest.mark.parametrize(("hidden", "weights"), [(3072, "int8"), (3078, "bf16"), (77, "bf16")])
+def test_the_next_norm_is_that_of_x(hidden: int, weights: str) -> None:
+    w = dense_experts(weights, 2, hidden, 16)
+    step = make_step(5, w, 2)
+    norm, eps = bf16(np.random.default_rng(5).normal(size=hidden) + 1), 1e-5
+    x, normed = run_and_norm(step, w, norm, eps)
+    assert (x == run(step, w)).all()
+    rows = _core.cuda_ops.rms_norm(x, norm, eps, weights == "bf16")
+    assert (normed == np.stack([part for part in rows if part is not None])).all()
+
+
 @pytest.mark.parametrize("tokens", [32, 65, 150])
 def test_popular_experts(tokens: int) -> None:
     # Most tokens go to the same experts: several tiles of tokens each.
@@ -211,7 +226,7 @@ def test_products_have_exact_weights() -> None:
         for column in (0, 5, 31):
             bias = np.zeros((1, 64), np.uint16)
             bias[0, 2 * column] = bf16(16)
-            found = _core.cuda_ops.moe(
+            found, _ = _core.cuda_ops.moe(
                 np.zeros((tokens, 240), np.float32),
                 np.zeros((1, tokens, 256), np.uint16),
                 np.zeros((tokens, 1), np.int32),
