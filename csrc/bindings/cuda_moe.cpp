@@ -7,15 +7,17 @@ namespace py = pybind11;
 namespace motet {
 namespace {
 
-// x after the op. `normed` are rows as csrc/cuda/rows.h has them; weights are packed.
-Array<float> Moe(const Array<float>& x, const Array<uint16_t>& normed,
-                 const Array<int32_t>& experts, const Array<float>& weights,
-                 const Array<int32_t>& slots, const Array<uint8_t>& gate_up,
-                 const Array<uint16_t>& gate_up_bias, const Array<uint8_t>& down,
-                 const Array<uint16_t>& down_bias, float limit, WeightFormat format,
-                 cuda::MoeKernel kernel) {
+// x after the op, and its norm as `normed` is, if `norm` is not empty. `normed` are rows as
+// csrc/cuda/rows.h has them; weights are packed.
+py::tuple Moe(const Array<float>& x, const Array<uint16_t>& normed, const Array<int32_t>& experts,
+              const Array<float>& weights, const Array<int32_t>& slots,
+              const Array<uint8_t>& gate_up, const Array<uint16_t>& gate_up_bias,
+              const Array<uint8_t>& down, const Array<uint16_t>& down_bias, float limit,
+              WeightFormat format, const Array<uint16_t>& norm, float eps,
+              cuda::MoeKernel kernel) {
   Expect(x.ndim() == 2 && normed.ndim() == 2 && experts.ndim() == 2 &&
-             weights.size() == experts.size() && gate_up_bias.ndim() == 2 && down_bias.ndim() == 2,
+             weights.size() == experts.size() && (norm.size() == 0 || norm.size() == x.shape(1)) &&
+             gate_up_bias.ndim() == 2 && down_bias.ndim() == 2,
          "x [T, hidden], normed [T, stride], experts [T, k], weights [T, k], biases "
          "[experts, rows]");
   const int tokens = static_cast<int>(x.shape(0)), k = static_cast<int>(experts.shape(1));
@@ -31,6 +33,8 @@ Array<float> Moe(const Array<float>& x, const Array<uint16_t>& normed,
   const OnDevice<uint8_t> w1(gate_up, stream), w2(down, stream);
   const OnDevice<int32_t> lists(cuda::ExpertListsBytes(tokens, num_experts, k) / 4, stream);
   const OnDevice<char> scratch(cuda::MoeScratchBytes(tokens, k, hidden, intermediate), stream);
+  const OnDevice<uint16_t> device_norm(norm, stream), next_normed(normed.size(), stream);
+  const cuda::Rows next = cuda::RowsIn(next_normed.data(), hidden);
   const cuda::ExpertLists expert_lists = cuda::ExpertListsIn(lists.data(), tokens, num_experts, k);
   cuda::GroupByExpert(
       {tokens, device_slots.data(), device_experts.data(), num_experts, k, expert_lists}, stream);
@@ -47,9 +51,13 @@ Array<float> Moe(const Array<float>& x, const Array<uint16_t>& normed,
              device_weights.data(),
              scratch.data(),
              device_x.data(),
+             {norm.size() ? device_norm.data() : nullptr, eps, next},
              kernel},
             stream);
-  return device_x.Host({tokens, hidden});
+  return py::make_tuple(device_x.Host({tokens, hidden}),
+                        norm.size()
+                            ? py::object(next_normed.Host({tokens, next.stride}))
+                            : py::none());
 }
 
 }  // namespace
@@ -63,7 +71,7 @@ void BindCudaMoe(py::module_& m) {
       .value("WARPGROUP_MMA", cuda::MoeKernel::kWarpgroupMma);
   m.def("moe", &Moe, "x"_a, "normed"_a, "experts"_a, "weights"_a, "slots"_a, "gate_up"_a,
         "gate_up_bias"_a, "down"_a, "down_bias"_a, "limit"_a, "format"_a,
-        "kernel"_a = cuda::MoeKernel::kAuto);
+        "norm"_a = Array<uint16_t>(0), "eps"_a = 0.0f, "kernel"_a = cuda::MoeKernel::kAuto);
 }
 
 }  // namespace motet

@@ -98,9 +98,11 @@ void Backend::Qkv(const motet::QkvArgs& args) {
   const LayerWeights& w = *args.layer;
   const int tokens = args.tokens.num_tokens;
   const Rows normed = Normed();
-  RmsNorm({tokens, nullptr, ws_.x, w.input_norm, config_.hidden_size,
-           static_cast<float>(config_.rms_norm_eps), normed},
-          stream_);
+  if (normed_ != args.layer) {
+    RmsNorm({tokens, nullptr, ws_.x, w.input_norm, config_.hidden_size,
+             static_cast<float>(config_.rms_norm_eps), normed},
+            stream_);
+  }
   QkvArgs qkv{};
   qkv.num_tokens = tokens;
   qkv.in = normed;
@@ -166,11 +168,17 @@ void Backend::Route(const motet::RouteArgs& args) {
 void Backend::Moe(const motet::MoeArgs& args) {
   const LayerWeights& w = *args.layer;
   const int tokens = args.tokens.num_tokens, k = static_cast<int>(config_.experts_per_token);
+  NextNorm next{};
+  if (args.next) {
+    next = {args.next->input_norm, static_cast<float>(config_.rms_norm_eps),
+            Normed(args.next->q_proj, tokens)};
+  }
   cuda::Moe({tokens, static_cast<int>(config_.num_experts), k, w.gate_up.first, w.down.first,
              w.gate_up_bias, w.down_bias, static_cast<float>(config_.swiglu_limit), Normed(),
              ExpertListsIn(ws_.expert_lists, tokens, config_.num_experts, k), ws_.expert_weights,
-             ws_.moe_scratch, ws_.x},
+             ws_.moe_scratch, ws_.x, next},
             stream_);
+  normed_ = args.next;
 }
 
 void Backend::LmHead(const motet::LmHeadArgs& args) {

@@ -60,6 +60,7 @@ class Backend {
   Stream stream_;
   std::function<void(double)> progress_;
   WeightStore weights_;
+  const LayerWeights* normed_ = nullptr;  // the layer whose norm of x is already there
   DeviceMemory memory_;
   Workspace ws_;
   DeviceMemory frequencies_;  // [head_dim/2] double

@@ -4,6 +4,7 @@ set(cuda_kernels
   csrc/cuda/kernels/append_kv.cu
   csrc/cuda/kernels/attention.cu
   csrc/cuda/kernels/choose_experts.cu
+  csrc/cuda/kernels/combine.cu
   csrc/cuda/kernels/dense.cu
   csrc/cuda/kernels/dummy.cu
   csrc/cuda/kernels/embed.cu

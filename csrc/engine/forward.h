@@ -37,7 +37,7 @@ void Forward(B& backend, const ModelConfig& config, const Weights& weights, cons
     backend.Attention({step.tokens, layer, layer_cache});
     backend.OutProj({step.tokens, layer});
     backend.Route({step.tokens, layer});
-    backend.Moe({step.tokens, layer});
+    backend.Moe({step.tokens, layer, i + 1 < config.num_layers ? layer + 1 : nullptr});
     between_layers();
   }
   backend.LmHead({step.num_logit_rows, step.logit_rows, weights.final_norm, weights.lm_head});

@@ -81,6 +81,7 @@ struct RouteArgs {
 struct MoeArgs {
   StepTokens tokens;
   const LayerWeights* layer;
+  const LayerWeights* next;  // whose Qkv() comes next, for what may be done at once; null: none's
 };
 
 // logits[i] = norm(x[rows[i]]) lm_head

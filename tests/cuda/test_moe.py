@@ -101,23 +101,30 @@ def make_step(tokens: int, w: Experts, k: int, popularity: float = 1) -> Step:
     return Step(x, normed, chosen, weights, slots)
 
 
-def run(step: Step, w: Experts, kernel: str = "AUTO") -> Array:
-    return np.asarray(
-        _core.cuda_ops.moe(
-            step.x,
-            step.normed,
-            step.experts,
-            step.weights,
-            step.slots,
-            w.packed_gate_up,
-            w.gate_up_bias,
-            w.packed_down,
-            w.down_bias,
-            LIMIT,
-            core_format(w.format),
-            getattr(_core.cuda_ops.MoeKernel, kernel),
-        )
+def run_and_norm(
+    step: Step, w: Experts, norm: Any = (), eps: float = 0, kernel: str = "AUTO"
+) -> tuple[Array, Array]:
+    x, normed = _core.cuda_ops.moe(
+        step.x,
+        step.normed,
+        step.experts,
+        step.weights,
+        step.slots,
+        w.packed_gate_up,
+        w.gate_up_bias,
+        w.packed_down,
+        w.down_bias,
+        LIMIT,
+        core_format(w.format),
+        np.asarray(norm, np.uint16),
+        eps,
+        getattr(_core.cuda_ops.MoeKernel, kernel),
     )
+    return x, normed
+
+
+def run(step: Step, w: Experts, kernel: str = "AUTO") -> Array:
+    return run_and_norm(step, w, kernel=kernel)[0]
 
 
 def reference(step: Step, w: Experts, round_activations: bool = False) -> Array:
@@ -187,19 +194,24 @@ def test_long_segments(hidden: int, intermediate: int, tokens: int) -> None:
     assert (run(step.only(tokens - 1), w)[0] == run(step, w)[tokens - 1]).all()
 
 
-@pytest.mark.parametrize("tokens", [33, 60, 100, 150, 290])
-def test_kernels_of_many_tokens_agree(tokens: int) -> None:
-    # Experts with a few tokens and with more than a block has, rows that do not fill one.
-    w = mxfp4_experts(4, 544, 160)
-    step = make_step(tokens, w, 2, popularity=2)
-    if not _core.cuda_ops.has_warpgroups():
-        pytest.skip("no products of warpgroups")
-    wide = run(step, w, "WARPGROUP_MMA")
-    assert (wide == run(step, w, "MMA")).all()
-    assert (run(step.only(tokens - 1), w)[0] == wide[tokens - 1]).all()
-
-
-@pytest.mark.parametrize("kernel", ["AUTO", "MMA"])
+def run_and_norm(
+    step: Step, w: Experts, norm: Any = (), eps: float = 0, kernel: str = "AUTO"
+) -> tuple[Array, Array]:
+    x, normed = _core.cuda_ops.moe(
+        step.x,
+        step.normed,
+        step.experts,
+        step.weights,
+        step.slots,
+        w.packed_gate_up,
+        w.gate_up_bias,
+        w.packed_down,
+        w.down_bias,
+        LIMIT,
+        core_format(w.format),
+        np.asarray(norm, np.uint16),
+        eps,
+        getattr(_core.cuda_ops.MoeKernel, kernel),
 @pytest.mark.parametrize("tokens", [32, 65, 150])
 def test_popular_experts(tokens: int, kernel: str) -> None:
     # Most tokens go to the same experts: several tiles of tokens each.
@@ -226,7 +238,7 @@ def test_products_have_exact_weights() -> None:
         for column in (0, 5, 31):
             bias = np.zeros((1, 64), np.uint16)
             bias[0, 2 * column] = bf16(16)
-            found = _core.cuda_ops.moe(
+            found, _ = _core.cuda_ops.moe(
                 np.zeros((tokens, 240), np.float32),
                 np.zeros((tokens, 256), np.uint16),
                 np.zeros((tokens, 1), np.int32),

@@ -1,5 +1,6 @@
 #include "cuda/kernels/moe.h"
 
+#include "cuda/kernels/combine.h"
 #include "cuda/kernels/moe_few.cuh"
 #include "cuda/kernels/moe_many.cuh"
 #include "cuda/kernels/moe_output.cuh"
@@ -8,54 +9,6 @@
 
 namespace motet::cuda {
 namespace {
-
-constexpr int kCombineThreads = 128;
-
-__device__ __forceinline__ float AddScaled(float sum, float scale, float x) {
-  return fmaf(scale, x, sum);
-}
-__device__ __forceinline__ float4 AddScaled(const float4& sum, float scale, const float4& x) {
-  return make_float4(fmaf(scale, x.x, sum.x), fmaf(scale, x.y, sum.y), fmaf(scale, x.z, sum.z),
-                     fmaf(scale, x.w, sum.w));
-}
-
-// x[t] += the weighted outputs of t's experts, in the order of its choices. A thread has the
-// columns of a Vector: float4, or float where `hidden` is not a multiple of four.
-template <class Vector>
-__global__ void __launch_bounds__(kCombineThreads)
-    CombineKernel(const float* down, const float* weights, const int32_t* pair_of_choice,
-                  int experts_per_token, int hidden, float* x) {
-  constexpr int kColumns = sizeof(Vector) / sizeof(float);
-  const int64_t t = blockIdx.y;
-  const int column = kColumns * static_cast<int>(blockIdx.x * kCombineThreads + threadIdx.x);
-  const bool has_column = column < hidden;
-  auto* const to = reinterpret_cast<Vector*>(x + t * hidden + column);
-  // Of the inputs, the kernel before this one made only `down`.
-  int pair[kMaxExpertsPerToken];
-  float weight[kMaxExpertsPerToken];
-#pragma unroll
-  for (int j = 0; j < kMaxExpertsPerToken; ++j) {
-    if (j >= experts_per_token) break;
-    pair[j] = LoadFresh(pair_of_choice + t * experts_per_token + j);
-    weight[j] = LoadFresh(weights + t * experts_per_token + j);
-  }
-  Vector sum{};
-  if (has_column) sum = LoadFresh(to);
-  WaitForInputs();
-  LetNextStart();
-  if (!has_column || pair[0] < 0) return;  // below 0: the token is not there
-  Vector value[kMaxExpertsPerToken];
-#pragma unroll
-  for (int j = 0; j < kMaxExpertsPerToken; ++j) {
-    if (j >= experts_per_token) break;
-    value[j] = *reinterpret_cast<const Vector*>(down + int64_t{pair[j]} * hidden + column);
-  }
-#pragma unroll
-  for (int j = 0; j < kMaxExpertsPerToken; ++j) {
-    if (j < experts_per_token) sum = AddScaled(sum, weight[j], value[j]);
-  }
-  *to = sum;
-}
 
 template <class Tile, class Output>
 void LaunchProduct(const MoeArgs& args, const ExpertProduct& product, int64_t out_rows,
@@ -102,20 +55,9 @@ void MoeOf(const MoeArgs& args, cudaStream_t stream) {
                       2 * activations.stride, ActivationOutput{activations, args.limit}, stream);
   LaunchProduct<Tile>(args, product(args.down, args.down_bias, activations, nullptr), hidden,
                       FloatOutput{down, static_cast<int>(hidden)}, stream);
-  const auto combine = [&](auto* kernel, int columns) {
-    const int64_t block = int64_t{kCombineThreads} * columns;
-    Launch(kernel,
-           {dim3(static_cast<unsigned>((hidden + block - 1) / block),
-                 static_cast<unsigned>(args.num_tokens)),
-            kCombineThreads},
-           stream, down, args.weights, args.lists.pair_of_choice, args.experts_per_token,
-           static_cast<int>(hidden), args.x);
-  };
-  if (hidden % 4 == 0) {
-    combine(CombineKernel<float4>, 4);
-  } else {
-    combine(CombineKernel<float>, 1);
-  }
+  Combine({args.num_tokens, args.experts_per_token, static_cast<int>(hidden), down, args.weights,
+           args.lists.pair_of_choice, args.x, args.next_norm},
+          stream);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "base/matrix.h"
+#include "cuda/kernels/combine.h"
 #include "cuda/kernels/experts.h"
 #include "cuda/memory.h"
 #include "cuda/rows.h"
@@ -30,7 +31,8 @@ struct MoeArgs {
   ExpertLists lists;
   const float* weights;  // [T, experts_per_token]
   void* scratch;         // MoeScratchBytes(), aligned to 16 bytes
-  float* x;              // [T, hidden]
+  float* x;              // [T, hidden], aligned to 16 bytes
+  NextNorm next_norm;    // of x, then
   MoeKernel kernel = MoeKernel::kAuto;
 };
 void Moe(const MoeArgs& args, Stream stream);

@@ -1,23 +1,22 @@
 #include "cuda/kernels/norm.h"
 
 #include "cuda/kernels/row.cuh"
-#include "cuda/kernels/store_rows.cuh"
 #include "cuda/launch.h"
 
 namespace motet::cuda {
 namespace {
 
 template <bool kSimple>
-__global__ void __launch_bounds__(kRowThreads) RmsNormKernel(RmsNormArgs a) {
+__global__ void __launch_bounds__(kRowThreads) RmsNormKernel(RmsNormArgs a, float inverse_size) {
   __shared__ float squares[kRowWarps];
   const int size = static_cast<int>(a.size);
   const int first = 4 * static_cast<int>(threadIdx.x);
-  const float inverse_size = 1.0f / static_cast<float>(size);
   // Neither the weights nor which rows come from the kernel before this one.
   uint2 weight[kHeldSteps];
 #pragma unroll
-  for (int s = 0; s < kHeldSteps; ++s)
+  for (int s = 0; s < kHeldSteps; ++s) {
     weight[s] = LoadFour<kSimple>(a.weight, first + s * kRowStep, size);
+  }
   const int64_t i = blockIdx.x;
   const float* row = a.x + (a.rows ? LoadFresh(a.rows + i) : i) * a.size;
   WaitForInputs();
@@ -36,14 +35,13 @@ __global__ void __launch_bounds__(kRowThreads) RmsNormKernel(RmsNormArgs a) {
   if (LaneIndex() == 0) squares[WarpIndex()] = sum;
   __syncthreads();
   const float scale = NormScale(squares, inverse_size, a.eps);
-  const auto store = [&](int c, const float4& values, const uint2& weights) {
-    if (c >= a.out.stride) return;
-    StoreFour(a.out, i, c, Multiply(Multiply(values, scale), Bf16Values(weights)));
-  };
 #pragma unroll
-  for (int s = 0; s < kHeldSteps; ++s) store(first + s * kRowStep, x[s], weight[s]);
+  for (int s = 0; s < kHeldSteps; ++s) {
+    StoreNormed(a.out, i, first + s * kRowStep, x[s], scale, weight[s]);
+  }
   ForRest<kSimple>(a.out.stride, [&](int c) {
-    store(c, LoadFour<kSimple>(row, c, size), LoadFour<kSimple>(a.weight, c, size));
+    StoreNormed(a.out, i, c, LoadFour<kSimple>(row, c, size), scale,
+                LoadFour<kSimple>(a.weight, c, size));
   });
 }
 
@@ -53,7 +51,7 @@ void RmsNorm(const RmsNormArgs& args, Stream stream) {
   if (args.num_rows == 0) return;
   const auto kernel = IsSimpleRow(args.size) ? RmsNormKernel<true> : RmsNormKernel<false>;
   Launch(kernel, {dim3(static_cast<unsigned>(args.num_rows)), kRowThreads},
-         static_cast<cudaStream_t>(stream), args);
+         static_cast<cudaStream_t>(stream), args, 1.0f / static_cast<float>(args.size));
 }
 
 }  // namespace motet::cuda

@@ -4,7 +4,6 @@
 
 #include "cuda/kernels/group_few.cuh"
 #include "cuda/kernels/row.cuh"
-#include "cuda/kernels/store_rows.cuh"
 #include "cuda/launch.h"
 
 namespace motet::cuda {

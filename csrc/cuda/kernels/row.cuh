@@ -3,6 +3,7 @@
 // So a row's sums have the same bits in every kernel that forms them this way.
 #pragma once
 
+#include "cuda/kernels/store_rows.cuh"
 #include "cuda/primitives.h"
 
 namespace motet::cuda {
@@ -17,13 +18,14 @@ constexpr int kHeldSteps = 3;              // that threads keep in registers
 constexpr bool IsSimpleRow(int64_t size) { return size % 4 == 0 && size <= kHeldSteps * kRowStep; }
 
 // Columns [column, column + 4), zeros past the end. Simple rows follow each other from an address
-// that is a multiple of 16.
+// that is a multiple of 16. By LoadFresh: rows are read once, and some before WaitForInputs().
 template <bool kSimple>
 __device__ __forceinline__ float4 LoadFour(const float* row, int column, int size) {
   if constexpr (kSimple) {
-    return column < size ? *reinterpret_cast<const float4*>(row + column) : make_float4(0, 0, 0, 0);
+    return column < size ? LoadFresh(reinterpret_cast<const float4*>(row + column))
+                         : make_float4(0, 0, 0, 0);
   } else {
-    const auto at = [&](int c) { return c < size ? row[c] : 0.0f; };
+    const auto at = [&](int c) { return c < size ? LoadFresh(row + c) : 0.0f; };
     return make_float4(at(column), at(column + 1), at(column + 2), at(column + 3));
   }
 }
@@ -35,6 +37,18 @@ __device__ __forceinline__ uint2 LoadFour(const uint16_t* row, int column, int s
   } else {
     const auto at = [&](int c) { return c < size ? uint32_t{row[c]} : 0u; };
     return make_uint2(at(column) | at(column + 1) << 16, at(column + 2) | at(column + 3) << 16);
+  }
+}
+
+template <bool kSimple>
+__device__ __forceinline__ void StoreFour(float* row, int column, int size, const float4& v) {
+  if constexpr (kSimple) {
+    if (column < size) *reinterpret_cast<float4*>(row + column) = v;
+  } else {
+    const auto set = [&](int c, float value) {
+      if (c < size) row[c] = value;
+    };
+    set(column, v.x), set(column + 1, v.y), set(column + 2, v.z), set(column + 3, v.w);
   }
 }
 
@@ -77,6 +91,13 @@ __device__ __forceinline__ float SumOfWarps(const float* sums) {
 // What an RMS norm multiplies a row by, from each warp's sum of squares.
 __device__ __forceinline__ float NormScale(const float* squares, float inverse_size, float eps) {
   return rsqrtf(Add(Multiply(SumOfWarps(squares), inverse_size), eps));
+}
+
+// Of row i, where it has the column.
+__device__ __forceinline__ void StoreNormed(const Rows& rows, int64_t i, int column,
+                                            const float4& x, float scale, const uint2& weights) {
+  if (column >= rows.stride) return;
+  StoreFour(rows, i, column, Multiply(Multiply(x, scale), Bf16Values(weights)));
 }
 
 }  // namespace motet::cuda
