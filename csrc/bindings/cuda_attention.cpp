@@ -14,7 +14,8 @@ Array<uint16_t> Attend(const Array<uint16_t>& q, const Array<uint8_t>& keys,
                        const Array<uint8_t>& values, KvDtype cache_type, int kv_heads,
                        const Array<int32_t>& page_table, const Array<int32_t>& positions,
                        const Array<int32_t>& slots, const Array<uint16_t>& sinks, int64_t window,
-                       int min_run, int max_run, int scratch_tokens, bool listed) {
+                       int min_run, int max_run, int scratch_tokens, int64_t chunks_per_block,
+                       bool listed) {
   Expect(q.ndim() == 3 && page_table.ndim() == 2 && positions.size() == q.shape(0) &&
              slots.size() == q.shape(0) && sinks.size() == q.shape(1) &&
              keys.size() % (kv_heads * KvHeadBytes(q.shape(2), cache_type)) == 0 &&
@@ -62,10 +63,14 @@ Array<uint16_t> Attend(const Array<uint16_t>& q, const Array<uint8_t>& keys,
   cuda::AttendRuns(args, static_cast<int>(runs.size()),
                    reinterpret_cast<const cuda::TokenRun*>(device_runs.data()), stream);
   const int count = listed ? static_cast<int>(singles.size()) : tokens;
-  cuda::AttendTokens(args,
-                     {count, listed ? device_singles.data() : nullptr, chunks, scratch.data(),
-                      scratch_tokens * cuda::AttentionScratchBytes(heads, head_dim, chunks)},
-                     stream);
+  if (chunks_per_block == 0) chunks_per_block = cuda::ChunksPerBlock(count, kv_heads, chunks);
+  const OnDevice<uint32_t> tickets(int64_t{tokens} * kv_heads, stream);
+  cuda::Fill(tickets.data(), 0, int64_t{tokens} * kv_heads * sizeof(uint32_t), stream);
+  cuda::AttendTokens(
+      args,
+      {count, listed ? device_singles.data() : nullptr, chunks, chunks_per_block, scratch.data(),
+       scratch_tokens * cuda::AttentionScratchBytes(heads, head_dim, chunks), tickets.data()},
+      stream);
   return out.Host({tokens, rows.stride});
 }
 
@@ -118,10 +123,11 @@ void BindCudaAttention(py::module_& m) {
         "Pages of keys and values, [pages, kv_heads, bytes] of csrc/cuda/kernels/int8_page.cuh.");
   m.def("attend", &Attend, "q"_a, "keys"_a, "values"_a, "cache_type"_a, "kv_heads"_a,
         "page_table"_a, "positions"_a, "slots"_a, "sinks"_a, "window"_a, "min_run"_a,
-        "max_run"_a = 0, "scratch_tokens"_a = 100, "listed"_a = true,
+        "max_run"_a = 0, "scratch_tokens"_a = 100, "chunks_per_block"_a = 0, "listed"_a = true,
         "Rows of the output. Sequences with min_run or more tokens are runs (of "
         "max_run tokens, 0: the most there can be), the others single tokens, given as a list or, "
-        "not listed, as all there are.");
+        "not listed, as all there are. chunks_per_block 0: what is best.");
+  m.def("chunks_per_block", &cuda::ChunksPerBlock, "tokens"_a, "kv_heads"_a, "num_chunks"_a);
   m.def("split_tokens", &SplitTokens, "positions"_a, "slots"_a, "min_run"_a, "max_run"_a,
         "(tokens, runs as pairs)");
   m.def(

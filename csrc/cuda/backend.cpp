@@ -57,6 +57,7 @@ Backend::Backend(const ModelConfig& config, Precision precision, KvDtype cache_t
   std::copy(rope.frequencies.begin(), rope.frequencies.end(), pinned.as<double>());
   CopyToDevice(frequencies_.as<char>(), pinned.as<char>(), bytes, stream_);
   Fill(ws_.router_ticket, 0, sizeof(*ws_.router_ticket), stream_);
+  Fill(ws_.attention_tickets, 0, limits.tokens * config.num_kv_heads * sizeof(unsigned), stream_);
   Synchronize(stream_);
 }
 
@@ -144,8 +145,10 @@ void Backend::Attention(const motet::AttentionOpArgs& args) {
   if (extras_.num_runs > 0) AttendRuns(attention, extras_.num_runs, extras_.runs, stream_);
   AttendTokensArgs few = extras_.few;
   few.num_chunks = NumChunks(extras_.context, args.cache.window);
+  few.chunks_per_block = ChunksPerBlock(few.count, attention.kv_heads, few.num_chunks);
   few.scratch = ws_.attention_scratch;
   few.scratch_bytes = ws_.attention_scratch_bytes;
+  few.tickets = ws_.attention_tickets;
   if (few.count > 0) AttendTokens(attention, few, stream_);
 }
 

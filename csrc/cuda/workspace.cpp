@@ -41,6 +41,7 @@ Workspace::Workspace(const ModelConfig& c, const StepLimits& limits, char* memor
   attention_scratch_bytes =
       std::max(attention_scratch_bytes, UnappendedKvBytes(tokens, c.num_kv_heads, dim));
   take_bytes(attention_scratch, attention_scratch_bytes);
+  take(attention_tickets, tokens * c.num_kv_heads);
   take(router_logits, tokens * c.num_experts);
   take(router_ticket, 1);
   take(experts, tokens * k);

@@ -29,6 +29,7 @@ struct Workspace {
   void* attention;   // rows [T, heads * head_dim]
   void* attention_scratch;
   int64_t attention_scratch_bytes;
+  unsigned* attention_tickets;  // [T, kv_heads] zeros between kernels
   // [T, 2, kv_heads, head_dim] of a layer, on their way to a cache of integers. Attention, which
   // comes next, needs them no more.
   float* unappended_kv() const { return static_cast<float*>(attention_scratch); }

@@ -193,11 +193,33 @@ def test_a_token_alone(cache: str) -> None:
     step = Step(4, 2, 16, 0, [(260, 1), (33, 5), (0, 1), (128, 1)], cache=cache)
     whole = step.run(NEVER)
     for scratch_tokens in (1, 3):
-        assert (step.run(NEVER, scratch_tokens=scratch_tokens) == whole).all()
+        found = step.run(NEVER, scratch_tokens=scratch_tokens, chunks_per_block=1)
+        assert (found == whole).all()
     q, positions, slots = step.q, step.positions, step.slots
     for i in range(step.tokens):
         step.q, step.positions, step.slots = q[[i]], positions[[i]], slots[[i]]
         assert (step.run(NEVER)[0] == whole[i]).all()
+
+
+@caches
+@pytest.mark.parametrize("head_dim", [16, 80, 128])
+@pytest.mark.parametrize("context", [128 * 4 + 3, 128 * 33])
+def test_chunks_of_blocks(context: int, head_dim: int, cache: str) -> None:
+    """Blocks that take some chunks, of some tokens all: the same bits, whoever merges."""
+    step = Step(4, 2, head_dim, 0, [(context - 1, 1), (150, 1), (259, 2)], padding=1, cache=cache)
+    whole = step.run(NEVER, listed=False, chunks_per_block=33)
+    step.check(whole)
+    for chunks in (1, 2, 3):
+        found = step.run(NEVER, listed=False, chunks_per_block=chunks)
+        assert (found == whole).all()
+
+
+def test_chunks_per_block() -> None:
+    best = _core.cuda_ops.chunks_per_block
+    # All of a window; a block a chunk, then more; all again where there are many tokens.
+    assert [best(1, 8, chunks) for chunks in (1, 2, 16, 1024)] == [1, 2, 1, 16]
+    assert [best(tokens, 8, 16) for tokens in (8, 12, 16, 128)] == [2, 3, 16, 16]
+    assert best(128, 8, 1024) == 32
 
 
 def test_many_chunks() -> None:

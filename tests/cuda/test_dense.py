@@ -113,7 +113,7 @@ def test_weights_that_are_no_numbers_stay_that(num_tokens: int) -> None:
     p = Product("bf16", rows, weight, np.empty(0))
     expected = np.full(20, 100.0)
     expected[[3, 4, 5, 17]] = [np.inf, -np.inf, np.nan, np.nan]
-    for shape in shapes(num_tokens, "bf16"):
+    for shape in shapes(num_tokens, weights):
         np.testing.assert_array_equal(p.logits(shape=shape), np.tile(expected, (num_tokens, 1)))
 
 
@@ -142,7 +142,7 @@ def test_out_proj(weights: str, num_tokens: int) -> None:
 
     found = run()
     assert_close(found, p, x + from_bf16(bias))
-    for shape in shapes(num_tokens, "bf16"):
+    for shape in shapes(num_tokens, weights):
         np.testing.assert_array_equal(run(shape=shape), found, str(shape))
     np.testing.assert_array_equal(run(slice(num_tokens - 1, None))[0], found[-1])
 

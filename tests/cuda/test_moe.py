@@ -194,24 +194,30 @@ def test_long_segments(hidden: int, intermediate: int, tokens: int) -> None:
     assert (run(step.only(tokens - 1), w)[0] == run(step, w)[tokens - 1]).all()
 
 
-def run_and_norm(
-    step: Step, w: Experts, norm: Any = (), eps: float = 0, kernel: str = "AUTO"
-) -> tuple[Array, Array]:
-    x, normed = _core.cuda_ops.moe(
-        step.x,
-        step.normed,
-        step.experts,
-        step.weights,
-        step.slots,
-        w.packed_gate_up,
-        w.gate_up_bias,
-        w.packed_down,
-        w.down_bias,
-        LIMIT,
-        core_format(w.format),
-        np.asarray(norm, np.uint16),
-        eps,
-        getattr(_core.cuda_ops.MoeKernel, kernel),
+@pytest.mark.parametrize(("hidden", "weights"), [(3072, "int8"), (3078, "bf16"), (77, "bf16")])
+def test_the_next_norm_is_that_of_x(hidden: int, weights: str) -> None:
+    w = dense_experts(weights, 2, hidden, 16)
+    step = make_step(5, w, 2)
+    norm, eps = bf16(np.random.default_rng(5).normal(size=hidden) + 1), 1e-5
+    x, normed = run_and_norm(step, w, norm, eps)
+    assert (x == run(step, w)).all()
+    assert (normed == _core.cuda_ops.rms_norm(x, norm, eps)).all()
+
+
+@pytest.mark.parametrize("weights", ["mxfp4", "bf16"])
+@pytest.mark.parametrize("tokens", [33, 60, 100, 150, 290])
+def test_kernels_of_many_tokens_agree(tokens: int, weights: str) -> None:
+    # Experts with a few tokens and with more than a block has, rows that do not fill one.
+    w = mxfp4_experts(4, 544, 160) if weights == "mxfp4" else dense_experts("bf16", 4, 544, 160)
+    step = make_step(tokens, w, 2, popularity=2)
+    if not _core.cuda_ops.has_warpgroups():
+        pytest.skip("no products of warpgroups")
+    wide = run(step, w, "WARPGROUP_MMA")
+    assert (wide == run(step, w, "MMA")).all()
+    assert (run(step.only(tokens - 1), w)[0] == wide[tokens - 1]).all()
+
+
+@pytest.mark.parametrize("kernel", ["AUTO", "MMA"])
 @pytest.mark.parametrize("tokens", [32, 65, 150])
 def test_popular_experts(tokens: int, kernel: str) -> None:
     # Most tokens go to the same experts: several tiles of tokens each.

@@ -50,26 +50,42 @@ float ScoreScale(int head_dim) {
 
 }  // namespace
 
+int64_t ChunksPerBlock(int64_t tokens, int kv_heads, int64_t num_chunks) {
+  // Enough for a large GPU: about four blocks on each multiprocessor. Where each has one, blocks
+  // that merge as they go cost less than more blocks and their partials, unless one is very long.
+  constexpr int64_t kBlocks = 512, kBlocksThatMerge = 128, kMostChunks = 32, kFew = 2;
+  const int64_t rows = tokens * kv_heads;
+  if (rows >= kBlocksThatMerge || num_chunks <= kFew) return std::min(num_chunks, kMostChunks);
+  return std::clamp<int64_t>(rows * num_chunks / kBlocks, 1, kMostChunks);
+}
+
 void AttendTokens(const AttentionArgs& args, const AttendTokensArgs& tokens, Stream stream) {
   if (tokens.count == 0) return;
+  const int64_t per_block = tokens.chunks_per_block;
+  const bool partials = per_block < tokens.num_chunks;
+  const bool merge_apart = tokens.num_chunks > kMaxChunksOfLast;
   const int64_t token_bytes = AttentionScratchBytes(args.heads, args.head_dim, tokens.num_chunks);
-  const int64_t at_once = std::min<int64_t>(tokens.scratch_bytes / token_bytes, 65535);
+  constexpr int64_t kMaxGrid = 65535;
+  const int64_t at_once =
+      partials ? std::min(tokens.scratch_bytes / token_bytes, kMaxGrid) : kMaxGrid;
   if (at_once == 0) throw std::invalid_argument("attention's scratch is too small for a token");
   const auto handle = static_cast<cudaStream_t>(stream);
   const int chunk_stride = static_cast<int>(tokens.num_chunks + tokens.num_chunks % 2);
   for (int64_t first = 0; first < tokens.count; first += at_once) {
     const int64_t count = std::min<int64_t>(at_once, tokens.count - first);
-    auto* partials = static_cast<float2*>(tokens.scratch);
+    auto* scratch = static_cast<float2*>(tokens.scratch);
     const TokenKernelArgs a = {
         args,
         tokens.tokens,
         static_cast<int>(first),
         ScoreScale(args.head_dim),
         args.heads / args.kv_heads,
+        static_cast<int>(per_block),
         chunk_stride,
-        partials,
-        reinterpret_cast<float*>(partials + count * args.heads * chunk_stride)};
-    const dim3 blocks(static_cast<unsigned>(tokens.num_chunks),
+        scratch,
+        reinterpret_cast<float*>(scratch + count * args.heads * chunk_stride),
+        merge_apart ? nullptr : tokens.tickets};
+    const dim3 blocks(static_cast<unsigned>((tokens.num_chunks + per_block - 1) / per_block),
                       static_cast<unsigned>(args.kv_heads), static_cast<unsigned>(count));
     WithCache(args.cache_type, [&]<class Cache>(Cache) {
       WithHeadDim(args.head_dim, [&](auto dim) {
@@ -77,6 +93,7 @@ void AttendTokens(const AttentionArgs& args, const AttendTokensArgs& tokens, Str
                {blocks, kTokenThreads, sizeof(TokenShared<dim, Cache>)}, handle, a);
       });
     });
+    if (!partials || !merge_apart) continue;
     const int warps = (args.head_dim + kMergeColumns - 1) / kMergeColumns;
     const dim3 grid(static_cast<unsigned>(args.heads), static_cast<unsigned>(count));
     Launch(MergeKernel,

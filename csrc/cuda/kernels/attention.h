@@ -9,8 +9,8 @@
 // and depends on nothing but the query and the chunk. Chunks are merged in ascending order,
 // starting from the sink (max: the sink, sum 1, values 0).
 //
-// AttendTokens gives each chunk of each token a block, and merges afterwards: for decoding, where a
-// few tokens have long contexts. AttendRuns gives a run of tokens of one sequence a block, which
+// AttendTokens gives some chunks of a token a block, and merges afterwards, or as it goes where
+// these are all: for decoding. AttendRuns gives a run of tokens of one sequence a block, which
 // merges as it goes and reads keys and values once for all of them: for prompts.
 //
 // The kernel that goes before may write the query, and keys and values of the step's tokens;
@@ -53,17 +53,25 @@ constexpr int64_t NumChunks(int64_t context, int64_t window) {
   return window == 0 ? all : std::min(all, (window + kChunkKeys - 2) / kChunkKeys + 1);
 }
 
+// Up to this many chunks a block merges that ends last, more are a kernel's of their own.
+inline constexpr int64_t kMaxChunksOfLast = 32;
+
 // Scratch of one token. With room for several, AttendTokens takes as many at a time.
 constexpr int64_t AttentionScratchBytes(int heads, int head_dim, int64_t num_chunks) {
   return heads * (num_chunks + num_chunks % 2) * (head_dim + 2) * 4;
 }
 
+// Chunks that a block of AttendTokens takes best. For the bits it does not matter.
+int64_t ChunksPerBlock(int64_t tokens, int kv_heads, int64_t num_chunks);
+
 struct AttendTokensArgs {
   int count;
   const int32_t* tokens;  // [count], or null: tokens 0 to count - 1
   int64_t num_chunks;     // at least those that any of them sees
-  void* scratch;
+  int64_t chunks_per_block;
+  void* scratch;  // not needed where a block takes all chunks
   int64_t scratch_bytes;
+  unsigned* tickets;  // [count, kv_heads] zeros, and zeros again afterwards
 };
 void AttendTokens(const AttentionArgs& args, const AttendTokensArgs& tokens, Stream stream);
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "cuda/kernels/attention.h"
+#include "cuda/kernels/store_rows.cuh"
 #include "cuda/primitives.h"
 
 namespace motet::cuda {
@@ -33,35 +34,37 @@ __device__ __forceinline__ int PageAt(const int32_t* table, int start, const Key
   return seen ? table[start / kPageTokens] : -1;
 }
 
-// The page of a chunk that a warp of AttendTokensKernel fetches and scores.
-struct WarpPage {
-  const AttentionArgs& args;
-  int64_t token;
-  int kv_head, group;
-  int page;   // -1: there is none
-  int start;  // position of its first key
-  KeyRange keys;
-};
-// What a block of AttendRunsKernel reads.
-struct RunPages {
+// What a block of AttendTokensKernel reads: keys of one token and KV head.
+struct TokenPages {
   const AttentionArgs& args;
   const int32_t* table;
-  int kv_head;
+  int64_t token;
+  int kv_head, group;
+  KeyRange keys;
+};
+// The page of a chunk that a warp of it fetches and scores.
+struct WarpPage {
+  int page;   // -1: there is none
+  int start;  // position of its first key
+};
+// What a block of AttendRunsKernel reads. In shared memory, as registers are short there.
+struct RunPages {
+  const int32_t* table;
   KeyRange keys;  // that some row sees
 };
 inline constexpr int kTokenThreads = kChunkPages * kWarpSize;
 
 // A token's query heads of a KV head, [kMaxGroup] rows, by all threads of AttendTokensKernel.
 template <int kDim>
-__device__ __forceinline__ void LoadQuery(uint16_t* to, const WarpPage& page) {
+__device__ __forceinline__ void LoadQuery(uint16_t* to, const TokenPages& pages) {
   const uint16_t* q =
-      page.args.q + (page.token * page.args.heads + page.kv_head * page.group) * kDim;
+      pages.args.q + (pages.token * pages.args.heads + pages.kv_head * pages.group) * kDim;
 #pragma unroll
   for (int first = 0; first < kMaxGroup * kDim / 8; first += kTokenThreads) {
     const unsigned i = first + threadIdx.x;
     if (i >= kMaxGroup * kDim / 8) break;
     const int row = i / (kDim / 8), column = i % (kDim / 8) * 8;
-    const bool valid = row < page.group;
+    const bool valid = row < pages.group;
     CopyAsync16(to + row * kSharedStride<kDim> + column, q + (valid ? row * kDim + column : 0),
                 valid);
   }
@@ -163,6 +166,14 @@ __device__ __forceinline__ float SinkMax(uint16_t sink) {
 }
 __device__ __forceinline__ float Output(float values, float sum) {
   return Multiply(values, 1.0f / sum);
+}
+
+// Zeros of the output's columns after the last head's, by all threads of a block.
+__device__ __forceinline__ void StorePadding(const AttentionArgs& args, int token) {
+  const int64_t used = int64_t{args.heads} * args.head_dim;
+  for (int64_t i = used + 2 * threadIdx.x; i < args.out.stride; i += 2 * blockDim.x) {
+    StorePair(args.out, token, i, 0, 0);
+  }
 }
 
 }  // namespace motet::cuda

@@ -6,35 +6,22 @@
 
 namespace motet::cuda {
 
-// Keys or values of a page into rows of shared memory, by kThreads threads; zeros outside of
-// `range` and where there is no page. `pages` is the KV head's part of the cache's first page.
+// A KV head's keys or values of a page into rows of shared memory, by kThreads threads; zeros
+// outside of `range` and where there is no page. `pages` is the cache's first page.
 template <int kDim, int kThreads>
-__device__ __forceinline__ void LoadPage(uint16_t* to, const uint16_t* pages, int page,
-                                         int kv_heads, int start, const KeyRange& range,
-                                         int thread) {
+__device__ __forceinline__ void LoadPage(uint16_t* to, const void* pages, int kv_heads, int kv_head,
+                                         const WarpPage& page, const KeyRange& range, int thread) {
   constexpr int kPieces = kDim / 8, kKeysAtOnce = kThreads / kPieces;
   const int my_key = thread / kPieces, column = thread % kPieces * 8;
   if (my_key >= kKeysAtOnce) return;
-  const uint16_t* from = pages + int64_t{max(page, 0)} * (kv_heads * kPageTokens * kDim);
+  const int head = max(page.page, 0) * kv_heads + kv_head;
+  const uint16_t* from = static_cast<const uint16_t*>(pages) + int64_t{head} * (kPageTokens * kDim);
 #pragma unroll
   for (int first = 0; first < kPageTokens; first += kKeysAtOnce) {
-    const int key = my_key + first, position = start + key;
+    const int key = my_key + first, position = page.start + key;
     if (kPageTokens % kKeysAtOnce != 0 && key >= kPageTokens) continue;
     CopyAsync16(to + key * kSharedStride<kDim> + column, from + key * kDim + column,
-                page >= 0 && position >= range.begin && position < range.end);
-  }
-}
-
-// The same of a chunk.
-template <int kDim, int kThreads>
-__device__ __forceinline__ void LoadChunk(uint16_t* to, const uint16_t* pages, const int32_t* table,
-                                          int kv_heads, int start, const KeyRange& range,
-                                          int thread) {
-#pragma unroll
-  for (int p = 0; p < kChunkPages; ++p) {
-    const int page_start = start + p * kPageTokens;
-    LoadPage<kDim, kThreads>(to + p * kPageTokens * kSharedStride<kDim>, pages,
-                             PageAt(table, page_start, range), kv_heads, page_start, range, thread);
+                page.page >= 0 && position >= range.begin && position < range.end);
   }
 }
 
@@ -99,61 +86,50 @@ struct F16Chunk {
 template <int kDim>
 class F16TokenChunk {
  public:
-  struct alignas(16) Shared {
-    uint16_t q[kMaxGroup * kSharedStride<kDim>];
-    F16Chunk<kDim> chunk;
-  };
+  using Shared = F16Chunk<kDim>;
 
-  __device__ __forceinline__ F16TokenChunk(const WarpPage& page, Shared& shared)
-      : page_(page), shared_(shared) {
-    const int64_t head_offset = int64_t{page.kv_head} * kPageTokens * kDim;
-    keys_ = static_cast<const uint16_t*>(page.args.cache.keys) + head_offset;
-    values_ = static_cast<const uint16_t*>(page.args.cache.values) + head_offset;
-  }
+  __device__ __forceinline__ F16TokenChunk(const TokenPages& pages, Shared& shared)
+      : pages_(pages), shared_(shared) {}
 
-  __device__ __forceinline__ void Prefetch() const {
-    if (page_.page < 0) return;
-    const int64_t offset = int64_t{page_.page} * (page_.args.kv_heads * kPageTokens * kDim);
+  __device__ __forceinline__ void Prefetch(const WarpPage& page) const {
+    if (page.page < 0) return;
+    const int head = page.page * pages_.args.kv_heads + pages_.kv_head;
+    const int64_t offset = int64_t{head} * (kPageTokens * kDim);
     for (int i = LaneIndex() * 64; i < kPageTokens * kDim; i += kWarpSize * 64) {
-      PrefetchLineToL2(keys_ + offset + i);
-      PrefetchLineToL2(values_ + offset + i);
+      PrefetchLineToL2(static_cast<const uint16_t*>(pages_.args.cache.keys) + offset + i);
+      PrefetchLineToL2(static_cast<const uint16_t*>(pages_.args.cache.values) + offset + i);
     }
   }
 
-  __device__ __forceinline__ void Load() {
-    LoadQuery<kDim>(shared_.q, page_);
-    LoadRowsOfPage(shared_.chunk.keys, keys_);
-    CopyCommit();
-    LoadRowsOfPage(shared_.chunk.values, values_);
-    CopyCommit();
+  __device__ __forceinline__ void StartKeys(const WarpPage& page) {
+    Start(shared_.keys, pages_.args.cache.keys, page);
+  }
+  __device__ __forceinline__ void Scores(const uint16_t* q,
+                                         float (&s)[1][kPageTokens / 8][4]) const {
+    F16Scores<kDim>(q, shared_.keys + FirstElement(), s);
   }
 
-  __device__ __forceinline__ void Scores(float (&s)[1][kPageTokens / 8][4]) const {
-    CopyWait<1>();
-    __syncthreads();
-    F16Scores<kDim>(shared_.q, shared_.chunk.keys + FirstElement(), s);
+  __device__ __forceinline__ void StartValues(const WarpPage& page) {
+    Start(shared_.values, pages_.args.cache.values, page);
   }
-
-  __device__ __forceinline__ void WaitForValues() const { CopyWait<0>(); }
-
+  __device__ __forceinline__ void FinishValues() const {}
   __device__ __forceinline__ void Values(const uint32_t (&p)[1][kChunkKeys / 16][4], int column,
                                          float (&sums)[1][2][4]) const {
-    F16Values<kDim>(p, shared_.chunk.values + column, sums);
+    F16Values<kDim>(p, shared_.values + column, sums);
   }
 
  private:
   __device__ __forceinline__ int FirstElement() const {
     return WarpIndex() * kPageTokens * kSharedStride<kDim>;
   }
-  __device__ __forceinline__ void LoadRowsOfPage(uint16_t* to, const uint16_t* pages) const {
-    LoadPage<kDim, kWarpSize>(to + FirstElement(), pages, page_.page, page_.args.kv_heads,
-                              page_.start, page_.keys, LaneIndex());
+  __device__ __forceinline__ void Start(uint16_t* to, const void* from,
+                                        const WarpPage& page) const {
+    LoadPage<kDim, kWarpSize>(to + FirstElement(), from, pages_.args.kv_heads, pages_.kv_head, page,
+                              pages_.keys, LaneIndex());
   }
 
-  const WarpPage& page_;
+  const TokenPages& pages_;
   Shared& shared_;
-  const uint16_t* keys_;
-  const uint16_t* values_;
 };
 
 // For AttendRunsKernel.
@@ -162,16 +138,17 @@ class F16RunChunk {
  public:
   using Shared = F16Chunk<kDim>;
 
-  __device__ __forceinline__ F16RunChunk(const RunPages& pages, Shared& shared)
-      : pages_(pages), shared_(shared) {
-    const int64_t head_offset = int64_t{pages.kv_head} * kPageTokens * kDim;
-    keys_ = static_cast<const uint16_t*>(pages.args.cache.keys) + head_offset;
-    values_ = static_cast<const uint16_t*>(pages.args.cache.values) + head_offset;
-  }
+  __device__ __forceinline__ F16RunChunk(const AttentionArgs& args, int kv_head,
+                                         const RunPages& pages, Shared& shared)
+      : args_(args), kv_head_(kv_head), pages_(pages), shared_(shared) {}
 
-  __device__ __forceinline__ void StartKeys(int first) { Start(shared_.keys, keys_, first); }
+  __device__ __forceinline__ void StartKeys(int first) {
+    Start(shared_.keys, args_.cache.keys, first);
+  }
   __device__ __forceinline__ void FinishKeys() { CopyWait<0>(); }
-  __device__ __forceinline__ void StartValues(int first) { Start(shared_.values, values_, first); }
+  __device__ __forceinline__ void StartValues(int first) {
+    Start(shared_.values, args_.cache.values, first);
+  }
   __device__ __forceinline__ void FinishValues(int /*first*/) { CopyWait<0>(); }
 
   template <int kRowTiles, int kTiles>
@@ -186,20 +163,27 @@ class F16RunChunk {
   }
 
  private:
-  __device__ __forceinline__ void Start(uint16_t* to, const uint16_t* pages, int first) {
-    LoadChunk<kDim, kThreads>(to, pages, pages_.table, pages_.args.kv_heads, first, pages_.keys,
-                              threadIdx.x);
+  __device__ __forceinline__ void Start(uint16_t* to, const void* from, int first) {
+    const KeyRange keys = pages_.keys;
+    const int32_t* table = pages_.table;
+#pragma unroll
+    for (int p = 0; p < kChunkPages; ++p) {
+      const int start = first + p * kPageTokens;
+      LoadPage<kDim, kThreads>(to + p * kPageTokens * kSharedStride<kDim>, from, args_.kv_heads,
+                               kv_head_, {PageAt(table, start, keys), start}, keys, threadIdx.x);
+    }
     CopyCommit();
   }
 
+  const AttentionArgs& args_;
+  const int kv_head_;
   const RunPages& pages_;
   Shared& shared_;
-  const uint16_t* keys_;
-  const uint16_t* values_;
 };
 
 struct F16Cache {
-  static constexpr int kMaxDimOfTwoTiles = 64;  // of rows a warp of AttendRunsKernel, by registers
+  static constexpr int kMaxDimOfTwoTiles = 32;   // of rows a warp of AttendRunsKernel, by registers
+  static constexpr int kMaxDimOfTwoBlocks = 64;  // of it on a multiprocessor, too
   template <int kDim>
   using TokenChunk = F16TokenChunk<kDim>;
   template <int kDim, int kThreads>

@@ -7,56 +7,47 @@
 
 namespace motet::cuda {
 
-// For AttendTokensKernel: keys go from global memory to operands, values through shared memory,
-// since a warp scores a page but multiplies columns of all pages.
+// For AttendTokensKernel. A lane's words come to where it alone reads them; of values, lanes of the
+// same number do in all warps, as a warp scores a page but multiplies columns of all pages.
 template <int kDim>
 class Int8TokenChunk {
  public:
   struct alignas(16) Shared {
-    uint16_t q[kMaxGroup * kSharedStride<kDim>];
-    uint4 values[kChunkPages][kBlocks<kDim>][kWarpSize];
+    uint4 keys[kChunkPages][kBlocks<kDim>][kWarpSize],
+        values[kChunkPages][kBlocks<kDim>][kWarpSize];
+    float key_scales[kChunkPages][kPageTokens];
     ValueScales scales[kChunkPages];
   };
 
-  __device__ __forceinline__ Int8TokenChunk(const WarpPage& page, Shared& shared)
-      : page_(page),
-        shared_(shared),
-        keys_(page.args, page.args.cache.keys, page.kv_head, page.page),
-        values_(page.args, page.args.cache.values, page.kv_head, page.page) {}
+  __device__ __forceinline__ Int8TokenChunk(const TokenPages& pages, Shared& shared)
+      : pages_(pages), shared_(shared) {}
 
-  __device__ __forceinline__ void Prefetch() const {
-    if (page_.page < 0) return;
-    keys_.Prefetch();
-    values_.Prefetch();
+  __device__ __forceinline__ void Prefetch(const WarpPage& page) const {
+    if (page.page < 0) return;
+    Of(pages_.args.cache.keys, page).Prefetch();
+    Of(pages_.args.cache.values, page).Prefetch();
   }
 
-  __device__ __forceinline__ void Load() {
-    LoadQuery<kDim>(shared_.q, page_);
-    CopyCommit();
+  __device__ __forceinline__ void StartKeys(const WarpPage& page) {
+    const Int8Page<kDim> keys = Of(pages_.args.cache.keys, page);
 #pragma unroll
     for (int i = 0; i < kBlocks<kDim>; ++i) {
-      CopyAsync16(&shared_.values[WarpIndex()][i][LaneIndex()], values_.Block(i));
+      CopyAsync16(&shared_.keys[WarpIndex()][i][LaneIndex()], keys.Block(i));
     }
-    CopyCommit();
-#pragma unroll
-    for (int i = 0; i < kBlocks<kDim>; ++i) key_words_[i] = *keys_.Block(i);
-#pragma unroll
-    for (int n = 0; n < kPageTokens / 8; ++n) {
-      key_scales_[n] = reinterpret_cast<const float2*>(keys_.Scales())[4 * n + LaneIndex() % 4];
+    if (LaneIndex() < kPageTokens / 4) {
+      CopyAsync16(&shared_.key_scales[WarpIndex()][4 * LaneIndex()],
+                  keys.Scales() + 4 * LaneIndex());
     }
-    value_scale_ = ScaleOrZero(values_.Scales(), page_.start, page_.keys);
   }
-
-  __device__ __forceinline__ void Scores(float (&s)[1][kPageTokens / 8][4]) const {
+  __device__ __forceinline__ void Scores(const uint16_t* q,
+                                         float (&s)[1][kPageTokens / 8][4]) const {
     SetZero(s[0]);
-    CopyWait<1>();
-    __syncthreads();
 #pragma unroll
     for (int i = 0; i < kBlocks<kDim>; ++i) {
       uint32_t a[4];
-      LoadRows(a, shared_.q + 16 * i, kSharedStride<kDim>);
+      LoadRows(a, q + 16 * i, kSharedStride<kDim>);
       uint4 b[2];
-      Operands<kKeyUnits>(key_words_[i], b);
+      Operands<kKeyUnits>(shared_.keys[WarpIndex()][i][LaneIndex()], b);
 #pragma unroll
       for (int n = 0; n < kPageTokens / 8; n += 2) {
         MmaF16(s[0][n], a, b[n / 2].x, b[n / 2].y);
@@ -65,15 +56,20 @@ class Int8TokenChunk {
     }
 #pragma unroll
     for (int n = 0; n < kPageTokens / 8; ++n) {
-      MultiplyScores(s[0][n], key_scales_[n]);
+      const float* scales = shared_.key_scales[WarpIndex()];
+      MultiplyScores(s[0][n], reinterpret_cast<const float2*>(scales)[4 * n + LaneIndex() % 4]);
     }
   }
 
-  __device__ __forceinline__ void WaitForValues() {
-    shared_.scales[WarpIndex()].Set(value_scale_);
-    CopyWait<0>();
+  __device__ __forceinline__ void StartValues(const WarpPage& page) {
+    const Int8Page<kDim> values = Of(pages_.args.cache.values, page);
+#pragma unroll
+    for (int i = 0; i < kBlocks<kDim>; ++i) {
+      CopyAsync16(&shared_.values[WarpIndex()][i][LaneIndex()], values.Block(i));
+    }
+    value_scale_ = ScaleOrZero(values.Scales(), page.start, pages_.keys);
   }
-
+  __device__ __forceinline__ void FinishValues() { shared_.scales[WarpIndex()].Set(value_scale_); }
   __device__ __forceinline__ void Values(const uint32_t (&p)[1][kChunkKeys / 16][4], int column,
                                          float (&sums)[1][2][4]) const {
     SetZero(sums[0]);
@@ -90,11 +86,12 @@ class Int8TokenChunk {
   }
 
  private:
-  const WarpPage& page_;
+  __device__ __forceinline__ Int8Page<kDim> Of(const void* pages, const WarpPage& page) const {
+    return {pages_.args, pages, pages_.kv_head, page.page};
+  }
+
+  const TokenPages& pages_;
   Shared& shared_;
-  Int8Page<kDim> keys_, values_;
-  uint4 key_words_[kBlocks<kDim>];
-  float2 key_scales_[kPageTokens / 8];
   float value_scale_;
 };
 
@@ -115,11 +112,12 @@ class Int8RunChunk {
     ValueScales value_scales[kWarps];
   };
 
-  __device__ __forceinline__ Int8RunChunk(const RunPages& pages, Shared& shared)
-      : pages_(pages), shared_(shared) {}
+  __device__ __forceinline__ Int8RunChunk(const AttentionArgs& args, int kv_head,
+                                          const RunPages& pages, Shared& shared)
+      : args_(args), kv_head_(kv_head), pages_(pages), shared_(shared) {}
 
   __device__ __forceinline__ void StartKeys(int first) {
-    Start(shared_.keys, pages_.args.cache.keys, first);
+    Start(shared_.keys, args_.cache.keys, first);
   }
   __device__ __forceinline__ void FinishKeys() {
     CopyWait<0>();
@@ -131,7 +129,7 @@ class Int8RunChunk {
     });
   }
   __device__ __forceinline__ void StartValues(int first) {
-    Start(shared_.values, pages_.args.cache.values, first);
+    Start(shared_.values, args_.cache.values, first);
   }
   __device__ __forceinline__ void FinishValues(int first) {
     CopyWait<0>();
@@ -217,7 +215,7 @@ class Int8RunChunk {
     }
   }
   __device__ __forceinline__ void Start(Chunk& chunk, const void* pages, int first) {
-    const Int8Page<kDim> page(pages_.args, pages, pages_.kv_head,
+    const Int8Page<kDim> page(args_, pages, kv_head_,
                               PageAt(pages_.table, first + Page() * kPageTokens, pages_.keys));
     ForBlocks(chunk, [&](int block, uint4* lane) { CopyAsync16(lane, page.Block(block)); });
     if (LaneIndex() < kPageTokens / 4) {
@@ -226,12 +224,15 @@ class Int8RunChunk {
     CopyCommit();
   }
 
+  const AttentionArgs& args_;
+  const int kv_head_;
   const RunPages& pages_;
   Shared& shared_;
 };
 
 struct Int8Cache {
-  static constexpr int kMaxDimOfTwoTiles = 48;  // of rows a warp of AttendRunsKernel, by registers
+  static constexpr int kMaxDimOfTwoTiles = 32;   // of rows a warp of AttendRunsKernel, by registers
+  static constexpr int kMaxDimOfTwoBlocks = 32;  // of it on a multiprocessor, too
   template <int kDim>
   using TokenChunk = Int8TokenChunk<kDim>;
   template <int kDim, int kThreads>

@@ -4,7 +4,6 @@
 
 #include "cuda/kernels/attention_f16.cuh"
 #include "cuda/kernels/attention_int8.cuh"
-#include "cuda/kernels/store_rows.cuh"
 
 namespace motet::cuda {
 
@@ -27,47 +26,60 @@ struct RunShared {
   using Chunk = typename Cache::template RunChunk<kDim, kRunThreads<kDim, Cache>>;
   static constexpr int kStride = kSharedStride<kDim>;
   uint16_t q[kRunRows<kDim> * kStride];
+  // Here, as registers are short:
+  RunPages pages;
+  int32_t positions[kRunRows<kDim>];
   typename Chunk::Shared chunk;
-  static_assert(sizeof(q) + sizeof(chunk) <= 99 << 10);
+  static_assert(sizeof(q) + sizeof(pages) + sizeof(positions) + sizeof(chunk) <= 99 << 10);
 };
 
-// One block at a time, said aloud: else the compiler may spill to make room for three.
+// Blocks that share a multiprocessor. One is said aloud too: else the compiler may spill to make
+// room for three.
 template <int kDim, class Cache>
-__global__ void __launch_bounds__(kRunThreads<kDim, Cache>, 1) AttendRunsKernel(RunKernelArgs a) {
+inline constexpr int kRunBlocks =
+    kRowTiles<kDim, Cache> == 1 && kDim <= Cache::kMaxDimOfTwoBlocks ? 2 : 1;
+
+template <int kDim, class Cache>
+__global__ void __launch_bounds__(kRunThreads<kDim, Cache>, kRunBlocks<kDim, Cache>)
+    AttendRunsKernel(RunKernelArgs a) {
   using Shared = RunShared<kDim, Cache>;
   constexpr int kTiles = kChunkKeys / 8, kThreads = kRunThreads<kDim, Cache>,
                 kRows = kRowTiles<kDim, Cache>;
   constexpr int kColumns = kDim % 32 == 0 ? 32 : 16;  // of values at a time
-  WaitForInputs();
-  LetNextStart();
   const AttentionArgs& args = a.attention;
   const int kv_head = blockIdx.x, group = args.heads / args.kv_heads;
   const TokenRun run = a.runs[gridDim.y - 1 - blockIdx.y];  // the longest contexts first
   const int rows = run.count * group, position = args.positions[run.first];
   const int64_t window = args.cache.window;
-  const int32_t* table =
-      args.cache.page_table + args.slots[run.first] * args.cache.pages_per_sequence;
-  const KeyRange all = {VisibleKeys(position, window).begin, position + run.count};
   auto& shared = *reinterpret_cast<Shared*>(SharedMemory());
-  const RunPages pages = {args, table, kv_head, all};
-  typename Shared::Chunk chunk(pages, shared.chunk);
+  const KeyRange all = {VisibleKeys(position, window).begin, position + run.count};
+  const int end_chunk = (all.end - 1) / kChunkKeys + 1;
+  int i = all.begin / kChunkKeys;
+  if (threadIdx.x == 0) {
+    shared.pages = {args.cache.page_table + args.slots[run.first] * args.cache.pages_per_sequence,
+                    all};
+  }
+  // Rows that are not there do as the last one does, a warp that has none sees nothing.
+  for (int row = threadIdx.x; row < kRunRows<kDim>; row += kThreads) {
+    const bool warp_has_some = row - row % (16 * kRows) < rows;
+    shared.positions[row] = warp_has_some ? position + min(row, rows - 1) / group : -1;
+  }
+  typename Shared::Chunk chunk(args, kv_head, shared.pages, shared.chunk);
+  __syncthreads();
+  WaitForInputs();
+  LetNextStart();
 
   const uint16_t* q = args.q + (int64_t{run.first} * args.heads + kv_head * group) * kDim;
-  for (int i = threadIdx.x; i < kRunRows<kDim> * kDim / 8; i += kThreads) {
-    const int row = i / (kDim / 8), column = i % (kDim / 8) * 8;
+  for (int j = threadIdx.x; j < kRunRows<kDim> * kDim / 8; j += kThreads) {
+    const int row = j / (kDim / 8), column = j % (kDim / 8) * 8;
     const bool valid = row < rows;
     const int64_t at = (int64_t{row / group} * args.heads + row % group) * kDim + column;
     CopyAsync16(shared.q + row * Shared::kStride + column, q + (valid ? at : 0), valid);
   }
-  const int first_chunk = all.begin / kChunkKeys, end_chunk = (all.end - 1) / kChunkKeys + 1;
-  chunk.StartKeys(first_chunk * kChunkKeys);
+  chunk.StartKeys(i * kChunkKeys);
 
-  // Rows that are not there do as the last one does.
   const int first_row = WarpIndex() * 16 * kRows, g = LaneIndex() / 4, t = LaneIndex() % 4;
-  const auto seen_by = [&](int row) {
-    return VisibleKeys(position + min(row, rows - 1) / group, window);
-  };
-  const KeyRange seen_first = seen_by(first_row), seen_last = seen_by(first_row + 16 * kRows - 1);
+  const auto seen_by = [&](int row) { return VisibleKeys(shared.positions[row], window); };
 
   float max[kRows][2], sum[kRows][2], out[kRows][kDim / 8][4];
 #pragma unroll
@@ -81,12 +93,13 @@ __global__ void __launch_bounds__(kRunThreads<kDim, Cache>, 1) AttendRunsKernel(
     SetZero(out[r]);
   }
 
-  for (int i = first_chunk; i < end_chunk; ++i) {
+  for (; i < end_chunk; ++i) {
     const int first = i * kChunkKeys, end = first + kChunkKeys;
-    const bool some = first_row < rows && first < seen_last.end && end > seen_first.begin;
     chunk.FinishKeys();
     __syncthreads();  // keys are there, the last values are done with
     chunk.StartValues(first);
+    const KeyRange seen_first = seen_by(first_row), seen_last = seen_by(first_row + 16 * kRows - 1);
+    const bool some = first < seen_last.end && end > seen_first.begin;
     uint32_t p[kRows][kTiles / 2][4];
     MergeFactors factors[kRows][2];
     if (some) {
@@ -134,13 +147,15 @@ __global__ void __launch_bounds__(kRunThreads<kDim, Cache>, 1) AttendRunsKernel(
   }
   CopyWait<0>();
 
+  // Read again, rather than kept.
+  const TokenRun done = a.runs[gridDim.y - 1 - blockIdx.y];
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int row = first_row + 16 * r + 8 * half + g;
-      if (row >= rows) continue;
-      const int64_t token = run.first + row / group;
+      if (row >= done.count * group) continue;
+      const int64_t token = done.first + row / group;
       const int64_t column = int64_t{kv_head * group + row % group} * kDim + 2 * t;
 #pragma unroll
       for (int n = 0; n < kDim / 8; ++n) {
@@ -150,12 +165,7 @@ __global__ void __launch_bounds__(kRunThreads<kDim, Cache>, 1) AttendRunsKernel(
     }
   }
   if (kv_head == args.kv_heads - 1) {
-    const int64_t used = int64_t{args.heads} * kDim;
-    for (int i = 0; i < run.count; ++i) {
-      for (int64_t j = used + 2 * threadIdx.x; j < args.out.stride; j += 2 * kThreads) {
-        StorePair(args.out, run.first + i, j, 0, 0);
-      }
-    }
+    for (int token = 0; token < done.count; ++token) StorePadding(args, done.first + token);
   }
 }
 

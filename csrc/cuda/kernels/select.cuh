@@ -1,6 +1,7 @@
 // Selection by a whole block: where, going by rank, a sum of weights reaches a target.
 #pragma once
 
+#include "cuda/kernels/last_block.cuh"
 #include "cuda/primitives.h"
 
 namespace motet::cuda {
@@ -163,18 +164,9 @@ __device__ __forceinline__ Cut Select(int64_t n, int bits, uint64_t target, Sele
   return cut;
 }
 
-// True in the block of those that share `ticket` (0 at first) that is the last to come here: it
-// then sees what all of them wrote, by LoadFresh.
 __device__ __forceinline__ bool IsLastBlock(unsigned* ticket, unsigned blocks,
                                             SelectShared& shared) {
-  __threadfence();
-  __syncthreads();
-  if (threadIdx.x == 0) shared.active = atomicAdd(ticket, 1u);
-  __syncthreads();
-  const bool last = shared.active == blocks - 1;
-  __syncthreads();
-  if (last) __threadfence();
-  return last;
+  return IsLastBlock(ticket, blocks, shared.active);
 }
 
 }  // namespace motet::cuda
