@@ -13,8 +13,9 @@
 namespace motet::cuda {
 
 // Products for so many tokens go by the kernel that is made for few tokens an expert.
-inline constexpr int kFewMoeTokens = 32;
-inline constexpr int kManyMoeTokens = 64;
+inline constexpr int kFewMoeTokens = 128;
+inline constexpr int kFewTileTokens = 32;  // of a tile there
+inline constexpr int kManyMoeTokens = 64;  // of a tile otherwise
 inline constexpr int kMaxExperts = 128;
 inline constexpr int kMaxExpertsPerToken = 4;
 inline constexpr int kMaxMoeTokens = 4096;
@@ -27,7 +28,7 @@ struct alignas(16) ExpertTile {
   int32_t expert;
   int32_t first;  // pair
   int32_t count;  // 0: not used
-  int32_t unused;
+  int32_t used;   // of the first tile: how many tiles are used
 };
 
 struct ExpertLists {
@@ -41,12 +42,16 @@ constexpr bool AreFewMoeTokens(int num_tokens) { return num_tokens <= kFewMoeTok
 constexpr int64_t MaxExpertTiles(int num_tokens, int64_t experts, int64_t experts_per_token) {
   const int64_t pairs = num_tokens * experts_per_token;
   const int64_t used = std::min(experts, pairs);
-  return AreFewMoeTokens(num_tokens) ? used : used + pairs / kManyMoeTokens;
+  if (num_tokens <= kFewTileTokens) return used;
+  return used + pairs / (AreFewMoeTokens(num_tokens) ? kFewTileTokens : kManyMoeTokens);
 }
 
+// Also for fewer tokens.
 constexpr int64_t ExpertListsBytes(int num_tokens, int64_t experts, int64_t experts_per_token) {
-  return MaxExpertTiles(num_tokens, experts, experts_per_token) *
-             static_cast<int64_t>(sizeof(ExpertTile)) +
+  const int64_t tiles =
+      std::max(MaxExpertTiles(num_tokens, experts, experts_per_token),
+               MaxExpertTiles(std::min(num_tokens, kFewMoeTokens), experts, experts_per_token));
+  return tiles * static_cast<int64_t>(sizeof(ExpertTile)) +
          num_tokens * experts_per_token * 2 * static_cast<int64_t>(sizeof(int32_t));
 }
 

@@ -34,7 +34,7 @@ struct GroupPlan {
 };
 
 inline GroupPlan PlanOf(const GroupByExpertArgs& a) {
-  return {a, AreFewMoeTokens(a.num_tokens) ? kFewMoeTokens : kManyMoeTokens,
+  return {a, AreFewMoeTokens(a.num_tokens) ? kFewTileTokens : kManyMoeTokens,
           static_cast<int>(MaxExpertTiles(a.num_tokens, a.num_experts, a.experts_per_token))};
 }
 
@@ -111,6 +111,8 @@ __device__ __forceinline__ void Group(const GroupPlan& plan, GroupSpace& space) 
     for (int i = first_tile + lane; i < plan.max_tiles; i += kWarpSize) {
       a.lists.tiles[i] = {0, 0, 0, 0};
     }
+    SyncWarp();
+    if (lane == 0) a.lists.tiles[0].used = first_tile;
   }
   if (warp >= warps) return;
   SyncWarp();

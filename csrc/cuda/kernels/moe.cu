@@ -1,3 +1,4 @@
+#include "cuda/device.h"
 #include "cuda/kernels/moe.h"
 
 #include "cuda/kernels/moe_few.cuh"
@@ -9,6 +10,8 @@ namespace motet::cuda {
 namespace {
 
 constexpr int kCombineThreads = 128;
+// Up to so many, reading weights takes much longer than reading tokens does.
+constexpr int kNarrowMoeTokens = 32;
 
 // x[t] += the weighted outputs of t's experts, in the order of its choices.
 __global__ void __launch_bounds__(kCombineThreads)
@@ -42,22 +45,35 @@ __global__ void __launch_bounds__(kCombineThreads)
   x[t * hidden + column] = sum;
 }
 
+template <class Tile, int kRowTiles, class Output>
+void LaunchFew(const ExpertProduct& product, int64_t out_rows, int64_t max_tiles,
+               const Output& output, cudaStream_t stream) {
+  constexpr int64_t kRows = kRowTiles * kTileRows;
+  const int64_t units = (out_rows + kRows - 1) / kRows;
+  const int64_t blocks =
+      std::min(units * max_tiles, int64_t{FewMoeBlocks(kRowTiles)} * CurrentDevice().multiprocessors);
+  Launch(MoeFewKernel<Tile, kRowTiles, Output>,
+         {dim3(static_cast<unsigned>(blocks)), kFewMoeThreads, FewSums::kBytes<kRowTiles>}, stream,
+         product,
+         static_cast<int>(units), static_cast<int>(max_tiles), output);
+}
+
 template <class Tile, class Output>
 void LaunchProduct(const MoeArgs& args, const ExpertProduct& product, int64_t out_rows,
                    const Output& output, cudaStream_t stream) {
-  const auto blocks = [&](int rows) {
-    return dim3(static_cast<unsigned>((out_rows + rows - 1) / rows),
-                static_cast<unsigned>(
-                    MaxExpertTiles(args.num_tokens, args.num_experts, args.experts_per_token)));
-  };
+  const int64_t tiles = MaxExpertTiles(args.num_tokens, args.num_experts, args.experts_per_token);
+  if (args.num_tokens <= kNarrowMoeTokens) {
+    return LaunchFew<Tile, 1>(product, out_rows, tiles, output, stream);
+  }
   if (AreFewMoeTokens(args.num_tokens)) {
-    Launch(MoeFewKernel<Tile, Output>, {blocks(kTileRows), kMoeThreads}, stream, product, output);
-    return;
+    return LaunchFew<Tile, Tile::kFewRowTiles>(product, out_rows, tiles, output, stream);
   }
   using Stage = ManyStage<Tile>;
   static_assert(Stage::kAllBytes <= kSharedEverywhere);
-  Launch(MoeManyKernel<Tile, Output>, {blocks(Stage::kRows), kMoeThreads, Stage::kAllBytes}, stream,
-         product, output);
+  const dim3 blocks(static_cast<unsigned>((out_rows + Stage::kRows - 1) / Stage::kRows),
+                    static_cast<unsigned>(tiles));
+  Launch(MoeManyKernel<Tile, Output>, {blocks, kMoeThreads, Stage::kAllBytes}, stream, product,
+         output);
 }
 
 template <class Tile>
