@@ -1,6 +1,6 @@
-#include "cuda/device.h"
 #include "cuda/kernels/moe.h"
 
+#include "cuda/device.h"
 #include "cuda/kernels/moe_few.cuh"
 #include "cuda/kernels/moe_many.cuh"
 #include "cuda/kernels/moe_output.cuh"
@@ -50,12 +50,11 @@ void LaunchFew(const ExpertProduct& product, int64_t out_rows, int64_t max_tiles
                const Output& output, cudaStream_t stream) {
   constexpr int64_t kRows = kRowTiles * kTileRows;
   const int64_t units = (out_rows + kRows - 1) / kRows;
-  const int64_t blocks =
-      std::min(units * max_tiles, int64_t{FewMoeBlocks(kRowTiles)} * CurrentDevice().multiprocessors);
+  const int64_t blocks = std::min(
+      units * max_tiles, int64_t{kFewMoeBlocks<Tile, kRowTiles>} * CurrentDevice().multiprocessors);
   Launch(MoeFewKernel<Tile, kRowTiles, Output>,
          {dim3(static_cast<unsigned>(blocks)), kFewMoeThreads, FewSums::kBytes<kRowTiles>}, stream,
-         product,
-         static_cast<int>(units), static_cast<int>(max_tiles), output);
+         product, static_cast<int>(units), static_cast<int>(max_tiles), output);
 }
 
 template <class Tile, class Output>

@@ -15,11 +15,13 @@ namespace motet::cuda {
 inline constexpr int kFewMoeThreads = (kSegments + 1) * kWarpSize;
 inline constexpr int kFewTokenTiles = kFewTileTokens / kTokenTile;
 // The most tiles of the lists; a thread reads one.
-inline constexpr int kMaxFewTiles = kMaxExperts + kFewMoeTokens * kMaxExpertsPerToken / kFewTileTokens;
+inline constexpr int kMaxFewTiles =
+    kMaxExperts + kFewMoeTokens * kMaxExpertsPerToken / kFewTileTokens;
 static_assert(kMaxFewTiles <= kFewMoeThreads);
 
 // Blocks on a multiprocessor, by registers.
-constexpr int FewMoeBlocks(int row_tiles) { return row_tiles == 1 ? 2 : 1; }
+template <class Tile, int kRowTiles>
+inline constexpr int kFewMoeBlocks = kRowTiles == 1 && Tile::kRowArrays == 1 ? 2 : 1;
 
 // Tile `index` of the lists (in shared memory) and a unit of its rows.
 struct FewUnit {
@@ -56,9 +58,13 @@ class FewSegment {
   __device__ __forceinline__ FewSegment(const ExpertProduct& p, const ExpertTile* lists,
                                         int units_of_tile, FewUnit first, int num_units,
                                         int segment)
-      : p_(p), lists_(lists), units_of_tile_(units_of_tile),
+      : p_(p),
+        lists_(lists),
+        units_of_tile_(units_of_tile),
         first_step_(SegmentBegin(p.steps, segment)),
-        steps_(SegmentBegin(p.steps, segment + 1) - first_step_), unit_(first), units_(num_units) {
+        steps_(SegmentBegin(p.steps, segment + 1) - first_step_),
+        unit_(first),
+        units_(num_units) {
     const Weights weights = WeightsOf(first, 0);
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) Load(weights, i);
@@ -116,9 +122,9 @@ class FewSegment {
     const auto* vectors = reinterpret_cast<const uint4*>(p_.weights) + weights.at;
 #pragma unroll
     for (int r = 0; r < kRowTiles; ++r) {
-      ring_[i][r].LoadIf(i < weights.steps,
-                         reinterpret_cast<const uint8_t*>(vectors + r * weights.next_row) +
-                             i * Tile::kBytes);
+      ring_[i][r].LoadIf(
+          i < weights.steps,
+          reinterpret_cast<const uint8_t*>(vectors + r * weights.next_row) + i * Tile::kBytes);
     }
   }
 
@@ -229,7 +235,7 @@ __device__ __forceinline__ void AddSegments(const ExpertProduct& p, const Expert
 
 // `units_of_tile` units of rows for each of the lists' `max_tiles` tiles.
 template <class Tile, int kRowTiles, class Output>
-__global__ void __launch_bounds__(kFewMoeThreads, FewMoeBlocks(kRowTiles))
+__global__ void __launch_bounds__(kFewMoeThreads, (kFewMoeBlocks<Tile, kRowTiles>))
     MoeFewKernel(ExpertProduct p, int units_of_tile, int max_tiles, Output output) {
   auto* sums = reinterpret_cast<float*>(SharedMemory());
   __shared__ ExpertTile lists[kMaxFewTiles];

@@ -22,9 +22,9 @@ struct ExpertProduct {
   int rows;
   int steps;  // of kStepColumns columns
   Rows in;
-  const int32_t* in_row;    // [pairs] the row of `in` of each pair; null: the pair's number
+  const int32_t* in_row;  // [pairs] the row of `in` of each pair; null: the pair's number
   const ExpertTile* tiles;
-  bool lists_are_old;       // another kernel came between them and this: read them early
+  bool lists_are_old;  // another kernel came between them and this: read them early
 
   __device__ __forceinline__ ExpertTile Work(int tile) const {
     const uint4 work = LoadFresh(reinterpret_cast<const uint4*>(tiles) + tile);
@@ -68,12 +68,12 @@ struct ExpertProduct {
 //   Multiply(d, first, weights, x)   as a format's of dense_tile.cuh
 struct Mxfp4Tile {
   static constexpr int kBytes = kMxfp4TileBytes, kRowBytes = kMxfp4RowBytes;
-  static constexpr int kAtOnce = 6;     // that a lane keeps in the kernel for few tokens
+  static constexpr int kAtOnce = 6;  // that a lane keeps in the kernel for few tokens
   static constexpr int kWideAtOnce = 4;
   static constexpr int kFewRowTiles = 2;  // rows of them that a warp has there, for many experts
-  static constexpr int kStages = 4;     // of the kernel for many tokens
-  static constexpr int kWarpTiles = 2;  // rows of them that a warp has there
-  static constexpr int kRowArrays = 1;  // RowFormat::kF16
+  static constexpr int kStages = 4;       // of the kernel for many tokens
+  static constexpr int kWarpTiles = 2;    // rows of them that a warp has there
+  static constexpr int kRowArrays = 1;    // RowFormat::kF16
 
   struct Decoded {
     uint32_t a[2][4];  // operands of both halves

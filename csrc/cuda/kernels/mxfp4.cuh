@@ -21,8 +21,9 @@
 // exclusive or; what else comes there is in the word beforehand.
 //
 // Scales: byte 4 g + 2 b + i is that of row g + 8 i in block b, the high byte of an f16 that is a
-// power of two; codes are multiplied by it before they are operands. Behind the tiles of 16 rows are 16 bytes, one a row:
-// the largest of the row's E8M0 scales (of blocks that are not all zeros), whose f16 is 2^15. So
+// power of two; codes are multiplied by it before they are operands. Behind the tiles of 16 rows
+// are 16 bytes, one a row: the largest of the row's E8M0 scales (of blocks that are not all zeros),
+// whose f16 is 2^15. So
 //   weight = (code as f16) * (scale as f16) * 2^(byte - 128)
 // exactly, where a block's scale is 2^-24 of the row's largest or more; other weights are rounded
 // to multiples of 2^-25 of that. So sums need no scales of blocks.
