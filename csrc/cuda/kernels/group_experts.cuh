@@ -34,7 +34,7 @@ struct GroupPlan {
 };
 
 inline GroupPlan PlanOf(const GroupByExpertArgs& a) {
-  return {a, AreFewMoeTokens(a.num_tokens) ? kFewTileTokens : kManyMoeTokens,
+  return {a, MoeTileTokens(a.num_tokens),
           static_cast<int>(MaxExpertTiles(a.num_tokens, a.num_experts, a.experts_per_token))};
 }
 

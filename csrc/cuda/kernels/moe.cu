@@ -10,8 +10,6 @@ namespace motet::cuda {
 namespace {
 
 constexpr int kCombineThreads = 128;
-// Up to so many, reading weights takes much longer than reading tokens does.
-constexpr int kNarrowMoeTokens = 32;
 
 // x[t] += the weighted outputs of t's experts, in the order of its choices.
 __global__ void __launch_bounds__(kCombineThreads)
@@ -51,9 +49,9 @@ void LaunchFew(const ExpertProduct& product, int64_t out_rows, int64_t max_tiles
   constexpr int64_t kRows = kRowTiles * kTileRows;
   const int64_t units = (out_rows + kRows - 1) / kRows;
   const int64_t blocks = std::min(
-      units * max_tiles, int64_t{kFewMoeBlocks<Tile, kRowTiles>} * CurrentDevice().multiprocessors);
+      units * max_tiles, int64_t{FewMoeBlocks(kRowTiles)} * CurrentDevice().multiprocessors);
   Launch(MoeFewKernel<Tile, kRowTiles, Output>,
-         {dim3(static_cast<unsigned>(blocks)), kFewMoeThreads, FewSums::kBytes<kRowTiles>}, stream,
+         {dim3(static_cast<unsigned>(blocks)), kFewMoeThreads, FewSums<kRowTiles>::kBytes}, stream,
          product, static_cast<int>(units), static_cast<int>(max_tiles), output);
 }
 
@@ -65,7 +63,7 @@ void LaunchProduct(const MoeArgs& args, const ExpertProduct& product, int64_t ou
     return LaunchFew<Tile, 1>(product, out_rows, tiles, output, stream);
   }
   if (AreFewMoeTokens(args.num_tokens)) {
-    return LaunchFew<Tile, Tile::kFewRowTiles>(product, out_rows, tiles, output, stream);
+    return LaunchFew<Tile, 2>(product, out_rows, tiles, output, stream);
   }
   using Stage = ManyStage<Tile>;
   static_assert(Stage::kAllBytes <= kSharedEverywhere);

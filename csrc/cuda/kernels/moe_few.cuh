@@ -13,15 +13,13 @@
 namespace motet::cuda {
 
 inline constexpr int kFewMoeThreads = (kSegments + 1) * kWarpSize;
-inline constexpr int kFewTokenTiles = kFewTileTokens / kTokenTile;
 // The most tiles of the lists; a thread reads one.
 inline constexpr int kMaxFewTiles =
-    kMaxExperts + kFewMoeTokens * kMaxExpertsPerToken / kFewTileTokens;
+    static_cast<int>(MaxExpertTiles(kFewMoeTokens, kMaxExperts, kMaxExpertsPerToken));
 static_assert(kMaxFewTiles <= kFewMoeThreads);
 
 // Blocks on a multiprocessor, by registers.
-template <class Tile, int kRowTiles>
-inline constexpr int kFewMoeBlocks = kRowTiles == 1 && Tile::kRowArrays == 1 ? 2 : 1;
+constexpr int FewMoeBlocks(int row_tiles) { return row_tiles == 1 ? 2 : 1; }
 
 // Tile `index` of the lists (in shared memory) and a unit of its rows.
 struct FewUnit {
@@ -36,18 +34,18 @@ struct FewUnit {
 
 // Sums of the segments on their way to the warp that adds them: of a token, 16 rows, whose lanes
 // are in different banks both when they write (by t) and when they read (by token).
+template <int kRowTiles>
 struct FewSums {
+  static constexpr int kTokenTiles =
+      (kRowTiles == 1 ? kNarrowTileTokens : kFewTileTokens) / kTokenTile;
+  static constexpr int kBuffers = kRowTiles == 1 ? 2 : 1;
   static constexpr int kStride = kTileRows + 4;
   static constexpr int kTile = kTokenTile * kStride;  // of floats
+  static constexpr int kBuffer = kSegments * kRowTiles * kTokenTiles * kTile;
+  static constexpr int kBytes = kBuffers * kBuffer * 4;
 
-  template <int kRowTiles>
-  static constexpr int kBuffer = kSegments * kRowTiles * kFewTokenTiles * kTile;
-  template <int kRowTiles>
-  static constexpr int kBytes = (kRowTiles == 1 ? 2 : 1) * kBuffer<kRowTiles> * 4;
-
-  template <int kRowTiles>
   __device__ __forceinline__ static int At(int segment, int row_tile, int token_tile) {
-    return ((segment * kRowTiles + row_tile) * kFewTokenTiles + token_tile) * kTile;
+    return ((segment * kRowTiles + row_tile) * kTokenTiles + token_tile) * kTile;
   }
 };
 
@@ -71,21 +69,20 @@ class FewSegment {
   }
 
   __device__ __forceinline__ void Run(float* sums) {
-    for (; units_ > 0; --units_) {
+    while (units_ > 0) {
       const ExpertTile& work = lists_[unit_.index];
-      float* to = sums + (kRowTiles == 1 ? units_ % 2 * FewSums::kBuffer<kRowTiles> : 0);
       if (work.count <= kTokenTile) {
-        RunUnit<1>(work, to);
-      } else if (work.count <= 2 * kTokenTile) {
-        RunUnit<2>(work, to);
+        RunTile<1>(work, sums);
+      } else if (work.count <= 2 * kTokenTile || Sums::kTokenTiles == 2) {
+        RunTile<2>(work, sums);
       } else {
-        RunUnit<kFewTokenTiles>(work, to);
+        RunTile<Sums::kTokenTiles>(work, sums);
       }
-      unit_.Advance(units_of_tile_);
     }
   }
 
  private:
+  using Sums = FewSums<kRowTiles>;
   static constexpr int kArrays = Tile::kRowArrays;
   static constexpr int kAtOnce = kRowTiles == 1 ? Tile::kAtOnce : Tile::kWideAtOnce;
 
@@ -136,43 +133,74 @@ class FewSegment {
     return p_.InAt(work.first + there) + first_step_ * kStepColumns + 8 * (LaneIndex() % 4);
   }
 
+  // The units of one tile of the lists.
   template <int kTokenTiles>
-  __device__ __forceinline__ void RunUnit(const ExpertTile& work, float* sums) {
-    const int steps = StepsOf(unit_);
+  __device__ __forceinline__ void RunTile(const ExpertTile& work, float* sums) {
     int in_at[kTokenTiles];
 #pragma unroll
     for (int n = 0; n < kTokenTiles; ++n) in_at[n] = InAt(work, n);
-    float acc[kRowTiles][kTokenTiles][4] = {};
-    int begin = 0;
-    do {
-      const Weights ahead = WeightsAfter(begin, steps);
+    const auto read = [&](int i, int n, int block, int array) {
+      const uint16_t* in = (array == 0 ? p_.in.high : p_.in.low) + in_at[n];
+      return *reinterpret_cast<const uint4*>(in + i * kStepColumns + 32 * block);
+    };
+    // Of one tile of tokens, there are registers for the next step's columns.
+    constexpr bool kFetch = kTokenTiles == 1;
+    uint4 fetched[2][2][kArrays];
+    const auto fetch = [&](int i) {
 #pragma unroll
-      for (int i = 0; i < kAtOnce; ++i) {
-        if (begin + i < steps) {
-          MultiplyAdd(acc, ring_[i], [&](int n, int block, int array) {
-            const uint16_t* in = (array == 0 ? p_.in.high : p_.in.low) + in_at[n];
-            return *reinterpret_cast<const uint4*>(in + i * kStepColumns + 32 * block);
-          });
-        }
-        Load(ahead, i);
+      for (int j = 0; j < 2 * kArrays; ++j) {
+        fetched[i % 2][j % 2][j / 2] = read(i, 0, j % 2, j / 2);
       }
-#pragma unroll
-      for (int n = 0; n < kTokenTiles; ++n) in_at[n] += kAtOnce * kStepColumns;
-      begin += kAtOnce;
-    } while (begin < steps);
+    };
+    if (kFetch) fetch(0);
 
+    bool more;
+    do {
+      const int steps = StepsOf(unit_);
+      float acc[kRowTiles][kTokenTiles][4] = {};
+      int begin = 0;
+      do {
+        const Weights ahead = WeightsAfter(begin, steps);
+#pragma unroll
+        for (int i = 0; i < kAtOnce; ++i) {
+          if (begin + i < steps) {
+            if (kFetch && i + 1 < kAtOnce && begin + i + 1 < steps) fetch(i + 1);
+            MultiplyAdd(acc, ring_[i], [&](int n, int block, int array) {
+              return kFetch ? fetched[i % 2][block][array] : read(i, n, block, array);
+            });
+          }
+          Load(ahead, i);
+        }
+        // To the next steps, or the first ones again.
+        const int on = begin + kAtOnce < steps ? kAtOnce : -begin;
+#pragma unroll
+        for (int n = 0; n < kTokenTiles; ++n) in_at[n] += on * kStepColumns;
+        if (kFetch) fetch(0);
+        begin += kAtOnce;
+      } while (begin < steps);
+      WriteSums(acc, sums);
+      more = unit_.row + 1 < units_of_tile_;
+      unit_.Advance(units_of_tile_);
+      --units_;
+    } while (more && units_ > 0);
+  }
+
+  template <int kTokenTiles>
+  __device__ __forceinline__ void WriteSums(const float (&acc)[kRowTiles][kTokenTiles][4],
+                                            float* sums) const {
     // One buffer: when the sums before these have been read. Two: those before them have.
-    if constexpr (kRowTiles > 1) __syncthreads();
+    if constexpr (Sums::kBuffers == 1) __syncthreads();
     const int g = LaneIndex() / 4, t = LaneIndex() % 4;
+    sums += units_ % Sums::kBuffers * Sums::kBuffer + 2 * t * Sums::kStride + g;
 #pragma unroll
     for (int r = 0; r < kRowTiles; ++r) {
 #pragma unroll
       for (int n = 0; n < kTokenTiles; ++n) {
-        float* to = sums + FewSums::At<kRowTiles>(WarpIndex(), r, n) + 2 * t * FewSums::kStride + g;
+        float* to = sums + Sums::At(WarpIndex(), r, n);
         to[0] = acc[r][n][0];
-        to[FewSums::kStride] = acc[r][n][1];
+        to[Sums::kStride] = acc[r][n][1];
         to[8] = acc[r][n][2];
-        to[FewSums::kStride + 8] = acc[r][n][3];
+        to[Sums::kStride + 8] = acc[r][n][3];
       }
     }
     __syncthreads();
@@ -192,6 +220,7 @@ template <class Tile, int kRowTiles, class Output>
 __device__ __forceinline__ void AddSegments(const ExpertProduct& p, const ExpertTile* lists,
                                             int units_of_tile, FewUnit unit, int units,
                                             const float* sums, const Output& output) {
+  using Sums = FewSums<kRowTiles>;
   const int token = LaneIndex() % kTokenTile, quarter = LaneIndex() / kTokenTile;
   for (; units > 0; --units) {
     const ExpertTile& work = lists[unit.index];
@@ -206,18 +235,17 @@ __device__ __forceinline__ void AddSegments(const ExpertProduct& p, const Expert
         bias[r][j] = p.Bias(work.expert, row);
       }
     }
-    if constexpr (kRowTiles > 1) __syncthreads();
+    if constexpr (Sums::kBuffers == 1) __syncthreads();
     __syncthreads();
-    const float* from = sums + (kRowTiles == 1 ? units % 2 * FewSums::kBuffer<kRowTiles> : 0) +
-                        token * FewSums::kStride + 4 * quarter;
+    const float* from =
+        sums + units % Sums::kBuffers * Sums::kBuffer + token * Sums::kStride + 4 * quarter;
     for (int n = 0; n * kTokenTile + token < work.count; ++n) {
 #pragma unroll
       for (int r = 0; r < kRowTiles; ++r) {
         float sum[4] = {};
 #pragma unroll
         for (int s = 0; s < kSegments; ++s) {
-          const float4 more =
-              *reinterpret_cast<const float4*>(from + FewSums::At<kRowTiles>(s, r, n));
+          const float4 more = *reinterpret_cast<const float4*>(from + Sums::At(s, r, n));
           sum[0] = Add(sum[0], more.x);
           sum[1] = Add(sum[1], more.y);
           sum[2] = Add(sum[2], more.z);
@@ -235,7 +263,7 @@ __device__ __forceinline__ void AddSegments(const ExpertProduct& p, const Expert
 
 // `units_of_tile` units of rows for each of the lists' `max_tiles` tiles.
 template <class Tile, int kRowTiles, class Output>
-__global__ void __launch_bounds__(kFewMoeThreads, (kFewMoeBlocks<Tile, kRowTiles>))
+__global__ void __launch_bounds__(kFewMoeThreads, FewMoeBlocks(kRowTiles))
     MoeFewKernel(ExpertProduct p, int units_of_tile, int max_tiles, Output output) {
   auto* sums = reinterpret_cast<float*>(SharedMemory());
   __shared__ ExpertTile lists[kMaxFewTiles];

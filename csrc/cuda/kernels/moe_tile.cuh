@@ -68,12 +68,11 @@ struct ExpertProduct {
 //   Multiply(d, first, weights, x)   as a format's of dense_tile.cuh
 struct Mxfp4Tile {
   static constexpr int kBytes = kMxfp4TileBytes, kRowBytes = kMxfp4RowBytes;
-  static constexpr int kAtOnce = 6;  // that a lane keeps in the kernel for few tokens
-  static constexpr int kWideAtOnce = 4;
-  static constexpr int kFewRowTiles = 2;  // rows of them that a warp has there, for many experts
-  static constexpr int kStages = 4;       // of the kernel for many tokens
-  static constexpr int kWarpTiles = 2;    // rows of them that a warp has there
-  static constexpr int kRowArrays = 1;    // RowFormat::kF16
+  // Steps that a lane keeps in the kernel for few tokens, of one row of tiles, or two.
+  static constexpr int kAtOnce = 6, kWideAtOnce = 4;
+  static constexpr int kStages = 4;     // of the kernel for many tokens
+  static constexpr int kWarpTiles = 2;  // rows of them that a warp has there
+  static constexpr int kRowArrays = 1;  // RowFormat::kF16
 
   struct Decoded {
     uint32_t a[2][4];  // operands of both halves
@@ -136,7 +135,7 @@ struct Mxfp4Tile {
 template <class Weights>
 struct DenseTile {
   static constexpr int kBytes = static_cast<int>(Weights::kTileBytes), kRowBytes = 0;
-  static constexpr int kAtOnce = 1, kWideAtOnce = 1, kFewRowTiles = 1;
+  static constexpr int kAtOnce = 1, kWideAtOnce = 1;
   static constexpr int kRowArrays = Weights::kRowArrays;
   static constexpr int kStages = kRowArrays == 1 ? 3 : 2;     // by shared memory
   static constexpr int kWarpTiles = kRowArrays == 1 ? 1 : 2;  // by registers: scales take some
