@@ -12,7 +12,7 @@ py::dict ListsDict(const OnDevice<int32_t>& lists, int64_t tiles, int64_t pairs)
     return py::object(all[py::slice(begin, begin + count, 1)]);
   };
   py::dict out;
-  out["tiles"] = part(0, 4 * tiles).attr("reshape")(-1, 4);  // expert, first, count, unused
+  out["tiles"] = part(0, 4 * tiles).attr("reshape")(-1, 4);  // expert, first, count, used
   out["pair_token"] = part(4 * tiles, pairs);
   out["pair_of_choice"] = part(4 * tiles + pairs, pairs);
   return out;

@@ -116,6 +116,15 @@ __device__ __forceinline__ uint4 LoadOnce(const uint4* p) {
   return v;
 }
 
+// Into `v`, if `there`.
+__device__ __forceinline__ void LoadOnceIf(bool there, const uint4* p, uint4& v) {
+  asm volatile(
+      "{\n\t.reg .pred there;\n\tsetp.ne.u32 there, %5, 0;\n\t"
+      "@there ld.global.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];\n\t}"
+      : "+r"(v.x), "+r"(v.y), "+r"(v.z), "+r"(v.w)
+      : "l"(p), "r"(static_cast<uint32_t>(there)));
+}
+
 // Asks for memory to be brought to the second-level cache, by one thread; both are multiples of 16.
 // Only where one instruction can (compute capability 9.0).
 __device__ __forceinline__ void PrefetchToL2(const void* p, int64_t bytes) {

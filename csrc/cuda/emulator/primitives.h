@@ -167,6 +167,9 @@ void WarpgroupWait() {
 inline char* SharedMemory() { return emulator::SharedBytes(); }
 
 inline uint4 LoadOnce(const uint4* p) { return *p; }
+inline void LoadOnceIf(bool there, const uint4* p, uint4& v) {
+  if (there) v = *p;
+}
 inline void PrefetchToL2(const void* p, int64_t bytes) { emulator::Touch(p, bytes); }
 
 template <class T>

@@ -9,7 +9,8 @@
 namespace motet::cuda {
 
 template <class Weights, int kTokens, class Store>
-__global__ void __launch_bounds__(kWideThreads, 1) DenseWideKernel(DenseProduct p, Store store) {
+__global__ void __launch_bounds__(kWideThreads, kTokens <= 64 ? 2 : 1)
+    DenseWideKernel(DenseProduct p, Store store) {
 #ifdef MOTET_HAS_WARPGROUPS
   const int tile = static_cast<int>(blockIdx.y) * kWideWarps + WarpIndex();
   const int first_token = static_cast<int>(blockIdx.x) * kTokens;
@@ -31,7 +32,7 @@ __global__ void __launch_bounds__(kWideThreads, 1) DenseWideKernel(DenseProduct 
   if (tile >= p.row_tiles) return;
   const auto rows = store.Rows(tile);
   const float2 units = p.Units<Weights>(tile);
-  constexpr int kAtOnce = 4;
+  constexpr int kAtOnce = kTokens <= 64 ? 2 : 4;  // by registers
 #pragma unroll
   for (int first = 0; first < kTokens / 8; first += kAtOnce) {
     typename Store::LaneTokens tokens[kAtOnce];

@@ -13,8 +13,12 @@
 namespace motet::cuda {
 
 // Products for so many tokens go by the kernel that is made for few tokens an expert.
-inline constexpr int kFewMoeTokens = 32;
-inline constexpr int kManyMoeTokens = 128;
+inline constexpr int kFewMoeTokens = 128;
+inline constexpr int kFewTileTokens = 32;  // of a tile there
+// Up to so many, reading weights takes much longer than reading tokens does.
+inline constexpr int kNarrowMoeTokens = 32;
+inline constexpr int kNarrowTileTokens = 16;
+inline constexpr int kManyMoeTokens = 64;  // of a tile otherwise
 inline constexpr int kMaxExperts = 128;
 inline constexpr int kMaxExpertsPerToken = 4;
 inline constexpr int kMaxMoeTokens = 4096;
@@ -27,7 +31,7 @@ struct alignas(16) ExpertTile {
   int32_t expert;
   int32_t first;  // pair
   int32_t count;  // 0: not used
-  int32_t unused;
+  int32_t used;   // of the first tile: how many tiles are used
 };
 
 struct ExpertLists {
@@ -38,15 +42,26 @@ struct ExpertLists {
 
 constexpr bool AreFewMoeTokens(int num_tokens) { return num_tokens <= kFewMoeTokens; }
 
+constexpr int MoeTileTokens(int num_tokens) {
+  if (num_tokens <= kNarrowMoeTokens) return kNarrowTileTokens;
+  return AreFewMoeTokens(num_tokens) ? kFewTileTokens : kManyMoeTokens;
+}
+
 constexpr int64_t MaxExpertTiles(int num_tokens, int64_t experts, int64_t experts_per_token) {
   const int64_t pairs = num_tokens * experts_per_token;
   const int64_t used = std::min(experts, pairs);
-  return AreFewMoeTokens(num_tokens) ? used : used + pairs / kManyMoeTokens;
+  const int tile_tokens = MoeTileTokens(num_tokens);
+  return num_tokens <= tile_tokens ? used : used + pairs / tile_tokens;
 }
 
+// Also for fewer tokens.
 constexpr int64_t ExpertListsBytes(int num_tokens, int64_t experts, int64_t experts_per_token) {
-  return MaxExpertTiles(num_tokens, experts, experts_per_token) *
-             static_cast<int64_t>(sizeof(ExpertTile)) +
+  int64_t tiles = MaxExpertTiles(num_tokens, experts, experts_per_token);
+  for (const int fewer : {kNarrowMoeTokens, kFewMoeTokens}) {
+    tiles =
+        std::max(tiles, MaxExpertTiles(std::min(num_tokens, fewer), experts, experts_per_token));
+  }
+  return tiles * static_cast<int64_t>(sizeof(ExpertTile)) +
          num_tokens * experts_per_token * 2 * static_cast<int64_t>(sizeof(int32_t));
 }
 

@@ -46,7 +46,7 @@ struct GroupPlan {
 
 inline GroupPlan PlanOf(const GroupByExpertArgs& a) {
   const auto k = static_cast<uint32_t>(a.experts_per_token);
-  return {a, AreFewMoeTokens(a.num_tokens) ? kFewMoeTokens : kManyMoeTokens,
+  return {a, MoeTileTokens(a.num_tokens),
           static_cast<int>(MaxExpertTiles(a.num_tokens, a.num_experts, a.experts_per_token)),
           ((1u << 17) + k - 1) / k};
 }
@@ -144,6 +144,8 @@ __device__ __forceinline__ void Group(const GroupPlan& plan, GroupSpace& space) 
     for (int i = first_tile + lane; i < plan.max_tiles; i += kWarpSize) {
       a.lists.tiles[i] = {0, 0, 0, 0};
     }
+    SyncWarp();
+    if (lane == 0) a.lists.tiles[0].used = first_tile;
   }
   if (warp >= warps) return;
   SyncWarp();

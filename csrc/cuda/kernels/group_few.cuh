@@ -10,8 +10,9 @@ namespace motet::cuda {
 
 constexpr int kFewRouted = 32;  // tokens
 constexpr int kFewPairs = kFewRouted * kMaxExpertsPerToken;
-static_assert(kFewRouted <= kFewMoeTokens);  // a tile has all tokens of an expert
-static_assert(kFewPairs <= kRowThreads);     // and as many tiles
+// An expert's tokens are one tile or two, and threads are as many as tiles can be.
+static_assert(kFewRouted <= kNarrowMoeTokens && kFewRouted <= 2 * kNarrowTileTokens);
+static_assert(MaxExpertTiles(kFewRouted, kMaxExperts, kMaxExpertsPerToken) <= kRowThreads);
 
 struct GroupFewSpace {
   // Of each choice: expert, or kMaxExperts where the token is not there, and choice. In the order
@@ -46,13 +47,15 @@ __device__ __forceinline__ void ChooseAndGroupFew(const ChooseExpertsArgs& a, co
   if (pairs + thread < (pairs + 3) / 4 * 4) space.keys[pairs + thread] = ~0u;
   __syncthreads();
 
-  // Every warp finds which experts are used.
-  uint32_t used[LaneLogits::kCount];
+  // Every warp finds which experts have a tile, and which two.
+  uint32_t one[LaneLogits::kCount], two[LaneLogits::kCount];
   int num_used = 0;
 #pragma unroll
   for (int i = 0; i < LaneLogits::kCount; ++i) {
-    used[i] = Ballot(space.counts[i * kWarpSize + lane] > 0);
-    num_used += CountBits(used[i]);
+    const int count = space.counts[i * kWarpSize + lane];
+    one[i] = Ballot(count > 0);
+    two[i] = Ballot(count > kNarrowTileTokens);
+    num_used += CountBits(one[i]) + CountBits(two[i]);
   }
   if (num_used + thread < plan.max_tiles) group.lists.tiles[num_used + thread] = {0, 0, 0, 0};
   if (thread >= pairs) return;
@@ -82,9 +85,11 @@ __device__ __forceinline__ void ChooseAndGroupFew(const ChooseExpertsArgs& a, co
   for (int i = 0; i < LaneLogits::kCount; ++i) {
     const int lower = expert - i * kWarpSize;  // so many experts of these come before
     const uint32_t mask = lower >= kWarpSize ? ~0u : lower > 0 ? (1u << lower) - 1 : 0u;
-    tile += CountBits(used[i] & mask);
+    tile += CountBits(one[i] & mask) + CountBits(two[i] & mask);
   }
-  group.lists.tiles[tile] = {expert, pair, space.counts[expert], 0};
+  const int count = space.counts[expert], rest = count - kNarrowTileTokens;
+  group.lists.tiles[tile] = {expert, pair, min(count, kNarrowTileTokens), tile == 0 ? num_used : 0};
+  if (rest > 0) group.lists.tiles[tile + 1] = {expert, pair + kNarrowTileTokens, rest, 0};
 }
 
 }  // namespace motet::cuda

@@ -1,5 +1,6 @@
 #include "cuda/kernels/moe.h"
 
+#include "cuda/device.h"
 #include "cuda/kernels/combine.h"
 #include "cuda/kernels/moe_few.cuh"
 #include "cuda/kernels/moe_many.cuh"
@@ -10,18 +11,31 @@
 namespace motet::cuda {
 namespace {
 
+template <class Tile, int kRowTiles, class Output>
+void LaunchFew(const ExpertProduct& product, int64_t out_rows, int64_t max_tiles,
+               const Output& output, cudaStream_t stream) {
+  constexpr int64_t kRows = kRowTiles * kTileRows;
+  const int64_t units = (out_rows + kRows - 1) / kRows;
+  const int64_t blocks = std::min(
+      units * max_tiles, int64_t{FewMoeBlocks(kRowTiles)} * CurrentDevice().multiprocessors);
+  Launch(MoeFewKernel<Tile, kRowTiles, Output>,
+         {dim3(static_cast<unsigned>(blocks)), kFewMoeThreads, FewSums<kRowTiles>::kBytes}, stream,
+         product, static_cast<int>(units), static_cast<int>(max_tiles), output);
+}
+
 template <class Tile, class Output>
 void LaunchProduct(const MoeArgs& args, const ExpertProduct& product, int64_t out_rows,
                    const Output& output, cudaStream_t stream) {
-  const auto blocks = [&](int rows) {
-    return dim3(static_cast<unsigned>((out_rows + rows - 1) / rows),
-                static_cast<unsigned>(
-                    MaxExpertTiles(args.num_tokens, args.num_experts, args.experts_per_token)));
-  };
-  if (AreFewMoeTokens(args.num_tokens)) {
-    Launch(MoeFewKernel<Tile, Output>, {blocks(kTileRows), kMoeThreads}, stream, product, output);
-    return;
+  const int64_t tiles = MaxExpertTiles(args.num_tokens, args.num_experts, args.experts_per_token);
+  if (args.num_tokens <= kNarrowMoeTokens) {
+    return LaunchFew<Tile, 1>(product, out_rows, tiles, output, stream);
   }
+  if (AreFewMoeTokens(args.num_tokens)) {
+    return LaunchFew<Tile, 2>(product, out_rows, tiles, output, stream);
+  }
+  const auto blocks = [&](int rows) {
+    return dim3(static_cast<unsigned>((out_rows + rows - 1) / rows), static_cast<unsigned>(tiles));
+  };
   if constexpr (Tile::kWide) {
     if (args.kernel == MoeKernel::kWarpgroupMma ||
         (args.kernel == MoeKernel::kAuto && HasWarpgroups())) {

@@ -1,95 +1,292 @@
-// Products of the experts for few tokens each: bound by reading the weights, once. A block has 16
-// rows of an expert's matrix, each of its warps a segment of the columns, whose weights it reads
-// all at once, before the inputs are there if it can know the expert; then it takes the expert's
-// tokens eight at a time.
+// Products of the experts for few tokens each: bound by reading the weights, once. So some of them
+// are on their way at all times.
+//
+// A unit is 16 rows of an expert's matrix (or 32, where tokens are many enough that reading them
+// counts) and up to 32 of its tokens. A block takes a run of units, with a warp for each segment of
+// the columns and one more that adds the segments. A warp keeps the weights of its next steps in
+// registers: those of a step are followed by others as soon as they have been decoded, be these of
+// the next unit. Those of the first are read before the inputs are there if it can know the expert.
 #pragma once
 
 #include "cuda/kernels/moe_tile.cuh"
 
 namespace motet::cuda {
 
-// Calls output.StoreRows(there, pair, row, value) by whole warps whose lanes have consecutive rows.
-template <class Tile, class Output>
-__global__ void __launch_bounds__(kMoeThreads, 3) MoeFewKernel(ExpertProduct p, Output output) {
-  constexpr int kStride = kTileRows + 4;  // of a token: lanes of different t in different banks
-  constexpr int kAtOnce = Tile::kAtOnce;
-  __shared__ float partial[2][kSegments][kTokenTile * kStride];
-  if (!p.lists_are_old) WaitForInputs();
-  const ExpertTile work = p.Work();
+inline constexpr int kFewMoeThreads = (kSegments + 1) * kWarpSize;
+// The most tiles of the lists; a thread reads one.
+inline constexpr int kMaxFewTiles =
+    static_cast<int>(MaxExpertTiles(kFewMoeTokens, kMaxExperts, kMaxExpertsPerToken));
+static_assert(kMaxFewTiles <= kFewMoeThreads);
 
-  const int lane = LaneIndex(), g = lane / 4, t = lane % 4, segment = WarpIndex();
-  const int tile_row = static_cast<int>(blockIdx.x);
-  const int first = SegmentBegin(p.steps, segment);
-  // Rows that only fill up the output have no weights.
-  const bool has_weights = tile_row < p.TileRows() && work.count > 0;
-  const int steps = has_weights ? SegmentBegin(p.steps, segment + 1) - first : 0;
-  const int weights_at = p.TilesAt<Tile>(work.expert, tile_row) + first * (Tile::kBytes / 16);
-  Tile tiles[kAtOnce];
-  const auto load = [&](int begin) {
-    const auto* weights = reinterpret_cast<const uint4*>(p.weights) + weights_at;
-#pragma unroll
-    for (int i = 0; i < kAtOnce; ++i) {
-      if (begin + i >= steps) break;
-      tiles[i] = Tile::Load(reinterpret_cast<const uint8_t*>(weights) + (begin + i) * Tile::kBytes);
-    }
-  };
-  load(0);
-  const int output_row = tile_row * kTileRows + static_cast<int>(threadIdx.x) % kTileRows;
-  const float unit = has_weights ? p.Unit<Tile>(work.expert, output_row) : 0;
-  if (p.lists_are_old) WaitForInputs();
-  LetNextStart();
+// Blocks on a multiprocessor, by registers.
+constexpr int FewMoeBlocks(int row_tiles) { return row_tiles == 1 ? 2 : 1; }
 
-  for (int chunk = 0; chunk * kTokenTile < work.count; ++chunk) {
-    const int n = chunk * kTokenTile + g;
-    const bool valid = n < work.count;
-    const int at = (valid ? p.InAt(work.first + n) : 0) + first * kStepColumns + 8 * t;
-    const uint16_t* in = p.in.data + at;
+// Tile `index` of the lists (in shared memory) and a unit of its rows.
+struct FewUnit {
+  int index, row;
 
-    float acc[1][1][4] = {};
-    for (int begin = 0; begin < steps; begin += kAtOnce) {
-      if (steps > kAtOnce && chunk + begin > 0) load(begin);
-      // A step's operands are read while the one before it is multiplied.
-      uint4 next[2] = {}, now[2];
-      const auto fetch = [&](int step) {
+  __device__ __forceinline__ void Advance(int units_of_tile) {
+    if (++row < units_of_tile) return;
+    row = 0;
+    ++index;
+  }
+};
+
+// Sums of the segments on their way to the warp that adds them: of a token, 16 rows, whose lanes
+// are in different banks both when they write (by t) and when they read (by token).
+template <int kRowTiles>
+struct FewSums {
+  static constexpr int kTokenTiles =
+      (kRowTiles == 1 ? kNarrowTileTokens : kFewTileTokens) / kTokenTile;
+  static constexpr int kBuffers = kRowTiles == 1 ? 2 : 1;
+  static constexpr int kStride = kTileRows + 4;
+  static constexpr int kTile = kTokenTile * kStride;  // of floats
+  static constexpr int kBuffer = kSegments * kRowTiles * kTokenTiles * kTile;
+  static constexpr int kBytes = kBuffers * kBuffer * 4;
+
+  __device__ __forceinline__ static int At(int segment, int row_tile, int token_tile) {
+    return ((segment * kRowTiles + row_tile) * kTokenTiles + token_tile) * kTile;
+  }
+};
+
+// What a warp does: the products of one segment of `num_units` units from `first` on, 1 or more.
+template <class Tile, int kRowTiles>
+class FewSegment {
+ public:
+  __device__ __forceinline__ FewSegment(const ExpertProduct& p, const ExpertTile* lists,
+                                        int units_of_tile, FewUnit first, int num_units,
+                                        int segment)
+      : p_(p),
+        lists_(lists),
+        units_of_tile_(units_of_tile),
+        first_step_(SegmentBegin(p.steps, segment)),
+        steps_(SegmentBegin(p.steps, segment + 1) - first_step_),
+        unit_(first),
+        units_(num_units) {
+    const Weights weights = WeightsOf(first, 0);
 #pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          if (!valid) break;
-          next[i] = *reinterpret_cast<const uint4*>(in + step * kStepColumns + 32 * i);
-        }
-      };
-      fetch(0);
-#pragma unroll
-      for (int i = 0; i < kAtOnce; ++i) {
-        if (begin + i >= steps) break;
-#pragma unroll
-        for (int j = 0; j < 2; ++j) now[j] = next[j];
-        if (i + 1 < kAtOnce && begin + i + 1 < steps) fetch(i + 1);
-        MultiplyAdd(acc, reinterpret_cast<const Tile(&)[1]>(tiles[i]),
-                    [&](int, int block) { return now[block]; });
+    for (int i = 0; i < kAtOnce; ++i) Load(weights, i);
+  }
+
+  __device__ __forceinline__ void Run(float* sums) {
+    while (units_ > 0) {
+      const ExpertTile& work = lists_[unit_.index];
+      if (work.count <= kTokenTile) {
+        RunTile<1>(work, sums);
+      } else if (work.count <= 2 * kTokenTile || Sums::kTokenTiles == 2) {
+        RunTile<2>(work, sums);
+      } else {
+        RunTile<Sums::kTokenTiles>(work, sums);
       }
-      in += kAtOnce * kStepColumns;
-    }
-
-    // Two buffers: a warp may be a chunk ahead of others, not two.
-    float* mine = partial[chunk % 2][segment];
-    mine[2 * t * kStride + g] = acc[0][0][0];
-    mine[(2 * t + 1) * kStride + g] = acc[0][0][1];
-    mine[2 * t * kStride + g + 8] = acc[0][0][2];
-    mine[(2 * t + 1) * kStride + g + 8] = acc[0][0][3];
-    __syncthreads();
-    const int token = static_cast<int>(threadIdx.x) / kTileRows;
-    const int row = static_cast<int>(threadIdx.x) % kTileRows;
-    if (token < kTokenTile) {
-      float sum = 0;
-#pragma unroll
-      for (int s = 0; s < kSegments; ++s) {
-        sum = Add(sum, partial[chunk % 2][s][token * kStride + row]);
-      }
-      const int i = chunk * kTokenTile + token;
-      output.StoreRows(i < work.count, work.first + i, output_row,
-                       Add(Multiply(sum, unit), p.Bias(work.expert, output_row)));
     }
   }
+
+ private:
+  using Sums = FewSums<kRowTiles>;
+  static constexpr int kAtOnce = kRowTiles == 1 ? Tile::kAtOnce : Tile::kWideAtOnce;
+
+  // Tiles that follow each other: `at` is in vectors of 16 bytes.
+  struct Weights {
+    int at, steps;
+    int next_row;  // vectors on to the next row of tiles
+  };
+
+  // Rows that only fill up the output have no weights.
+  __device__ __forceinline__ int StepsOf(const FewUnit& unit) const {
+    return unit.row * kRowTiles < p_.TileRows() ? steps_ : 0;
+  }
+
+  // From step `begin` of the segment on.
+  __device__ __forceinline__ Weights WeightsOf(const FewUnit& unit, int begin) const {
+    const int tile_row = unit.row * kRowTiles;
+    // Instead of a row of tiles that is not there, the one before it again.
+    return {p_.TilesAt<Tile>(lists_[unit.index].expert, tile_row) +
+                (first_step_ + begin) * (Tile::kBytes / 16),
+            StepsOf(unit) - begin, tile_row + 1 < p_.TileRows() ? p_.RowVectors<Tile>() : 0};
+  }
+
+  // What is to be read while steps from `begin` on are multiplied.
+  __device__ __forceinline__ Weights WeightsAfter(int begin, int steps) const {
+    if (begin + kAtOnce < steps) return WeightsOf(unit_, begin + kAtOnce);
+    if (units_ == 1) return {0, 0, 0};
+    FewUnit next = unit_;
+    next.Advance(units_of_tile_);
+    return WeightsOf(next, 0);
+  }
+
+  __device__ __forceinline__ void Load(const Weights& weights, int i) {
+    const auto* vectors = reinterpret_cast<const uint4*>(p_.weights) + weights.at;
+#pragma unroll
+    for (int r = 0; r < kRowTiles; ++r) {
+      ring_[i][r].LoadIf(
+          i < weights.steps,
+          reinterpret_cast<const uint8_t*>(vectors + r * weights.next_row) + i * Tile::kBytes);
+    }
+  }
+
+  // Where the lane's columns of its token of a tile of them are. There are no tokens after the
+  // last; whatever is multiplied instead of them, the last one here, has sums that nobody reads.
+  __device__ __forceinline__ int InAt(const ExpertTile& work, int token_tile) const {
+    const int token = token_tile * kTokenTile + LaneIndex() / 4;
+    const int there = token < work.count ? token : work.count - 1;
+    return p_.InAt(work.first + there) + first_step_ * kStepColumns + 8 * (LaneIndex() % 4);
+  }
+
+  // The units of one tile of the lists.
+  template <int kTokenTiles>
+  __device__ __forceinline__ void RunTile(const ExpertTile& work, float* sums) {
+    int in_at[kTokenTiles];
+#pragma unroll
+    for (int n = 0; n < kTokenTiles; ++n) in_at[n] = InAt(work, n);
+    const auto read = [&](int i, int n, int block) {
+      const uint16_t* in = p_.in.data + in_at[n];
+      return *reinterpret_cast<const uint4*>(in + i * kStepColumns + 32 * block);
+    };
+    // Of one tile of tokens, there are registers for the next step's columns.
+    constexpr bool kFetch = kTokenTiles == 1;
+    uint4 fetched[2][2];
+    const auto fetch = [&](int i) {
+#pragma unroll
+      for (int j = 0; j < 2; ++j) fetched[i % 2][j] = read(i, 0, j);
+    };
+    if (kFetch) fetch(0);
+
+    bool more;
+    do {
+      const int steps = StepsOf(unit_);
+      float acc[kRowTiles][kTokenTiles][4] = {};
+      int begin = 0;
+      do {
+        const Weights ahead = WeightsAfter(begin, steps);
+#pragma unroll
+        for (int i = 0; i < kAtOnce; ++i) {
+          if (begin + i < steps) {
+            if (kFetch && i + 1 < kAtOnce && begin + i + 1 < steps) fetch(i + 1);
+            MultiplyAdd(acc, ring_[i], [&](int n, int block) {
+              return kFetch ? fetched[i % 2][block] : read(i, n, block);
+            });
+          }
+          Load(ahead, i);
+        }
+        // To the next steps, or the first ones again.
+        const int on = begin + kAtOnce < steps ? kAtOnce : -begin;
+#pragma unroll
+        for (int n = 0; n < kTokenTiles; ++n) in_at[n] += on * kStepColumns;
+        if (kFetch) fetch(0);
+        begin += kAtOnce;
+      } while (begin < steps);
+      WriteSums(acc, sums);
+      more = unit_.row + 1 < units_of_tile_;
+      unit_.Advance(units_of_tile_);
+      --units_;
+    } while (more && units_ > 0);
+  }
+
+  template <int kTokenTiles>
+  __device__ __forceinline__ void WriteSums(const float (&acc)[kRowTiles][kTokenTiles][4],
+                                            float* sums) const {
+    // One buffer: when the sums before these have been read. Two: those before them have.
+    if constexpr (Sums::kBuffers == 1) __syncthreads();
+    const int g = LaneIndex() / 4, t = LaneIndex() % 4;
+    sums += units_ % Sums::kBuffers * Sums::kBuffer + 2 * t * Sums::kStride + g;
+#pragma unroll
+    for (int r = 0; r < kRowTiles; ++r) {
+#pragma unroll
+      for (int n = 0; n < kTokenTiles; ++n) {
+        float* to = sums + Sums::At(WarpIndex(), r, n);
+        to[0] = acc[r][n][0];
+        to[Sums::kStride] = acc[r][n][1];
+        to[8] = acc[r][n][2];
+        to[Sums::kStride + 8] = acc[r][n][3];
+      }
+    }
+    __syncthreads();
+  }
+
+  const ExpertProduct& p_;
+  const ExpertTile* lists_;
+  const int units_of_tile_, first_step_, steps_;
+  FewUnit unit_;
+  int units_;
+  Tile ring_[kAtOnce][kRowTiles];
+};
+
+// What the last warp does. Calls output.StoreFour(pair, row, values of four rows); row may be past
+// the last.
+template <class Tile, int kRowTiles, class Output>
+__device__ __forceinline__ void AddSegments(const ExpertProduct& p, const ExpertTile* lists,
+                                            int units_of_tile, FewUnit unit, int units,
+                                            const float* sums, const Output& output) {
+  using Sums = FewSums<kRowTiles>;
+  const int token = LaneIndex() % kTokenTile, quarter = LaneIndex() / kTokenTile;
+  for (; units > 0; --units) {
+    const ExpertTile& work = lists[unit.index];
+    const int first_row = unit.row * kRowTiles * kTileRows + 4 * quarter;
+    float scale[kRowTiles][4], bias[kRowTiles][4];
+#pragma unroll
+    for (int r = 0; r < kRowTiles; ++r) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const int row = first_row + r * kTileRows + j;
+        scale[r][j] = p.Unit<Tile>(work.expert, row);
+        bias[r][j] = p.Bias(work.expert, row);
+      }
+    }
+    if constexpr (Sums::kBuffers == 1) __syncthreads();
+    __syncthreads();
+    const float* from =
+        sums + units % Sums::kBuffers * Sums::kBuffer + token * Sums::kStride + 4 * quarter;
+    for (int n = 0; n * kTokenTile + token < work.count; ++n) {
+#pragma unroll
+      for (int r = 0; r < kRowTiles; ++r) {
+        float sum[4] = {};
+#pragma unroll
+        for (int s = 0; s < kSegments; ++s) {
+          const float4 more = *reinterpret_cast<const float4*>(from + Sums::At(s, r, n));
+          sum[0] = Add(sum[0], more.x);
+          sum[1] = Add(sum[1], more.y);
+          sum[2] = Add(sum[2], more.z);
+          sum[3] = Add(sum[3], more.w);
+        }
+#pragma unroll
+        for (int j = 0; j < 4; ++j) sum[j] = Add(Multiply(sum[j], scale[r][j]), bias[r][j]);
+        output.StoreFour(work.first + n * kTokenTile + token, first_row + r * kTileRows,
+                         {sum[0], sum[1], sum[2], sum[3]});
+      }
+    }
+    unit.Advance(units_of_tile);
+  }
+}
+
+// `units_of_tile` units of rows for each of the lists' `max_tiles` tiles.
+template <class Tile, int kRowTiles, class Output>
+__global__ void __launch_bounds__(kFewMoeThreads, FewMoeBlocks(kRowTiles))
+    MoeFewKernel(ExpertProduct p, int units_of_tile, int max_tiles, Output output) {
+  auto* sums = reinterpret_cast<float*>(SharedMemory());
+  __shared__ ExpertTile lists[kMaxFewTiles];
+  if (!p.lists_are_old) WaitForInputs();
+  const int thread = static_cast<int>(threadIdx.x);
+  if (thread < max_tiles) lists[thread] = p.Work(thread);
+  __syncthreads();
+  const int num_units = Shuffle(lists[0].used, 0) * units_of_tile;
+  const auto begin_of = [&](unsigned block) {
+    return static_cast<int>(block * static_cast<unsigned>(num_units) / gridDim.x);
+  };
+  const int begin = begin_of(blockIdx.x), count = begin_of(blockIdx.x + 1) - begin;
+  const FewUnit unit{begin / units_of_tile, begin % units_of_tile};
+  const int segment = Shuffle(WarpIndex(), 0);
+  if (count == 0 || segment == kSegments) {
+    if (p.lists_are_old) WaitForInputs();
+    LetNextStart();
+    if (segment == kSegments) {
+      AddSegments<Tile, kRowTiles>(p, lists, units_of_tile, unit, count, sums, output);
+    }
+    return;
+  }
+  FewSegment<Tile, kRowTiles> product(p, lists, units_of_tile, unit, count, segment);
+  if (p.lists_are_old) WaitForInputs();
+  LetNextStart();
+  product.Run(sums);
 }
 
 }  // namespace motet::cuda

@@ -14,12 +14,11 @@ struct ManyStage {
   static constexpr int kWarps = kMoeThreads / kWarpSize;
   static constexpr int kRows = kWarps * Tile::kWarpTiles * kTileRows;  // of the block
   static constexpr int kTokenBytes = kStepColumns * 2;
-  static constexpr int kTokens = 64;  // at a time
-  static constexpr int kWeightsAt = kTokens * kTokenBytes;
+  static constexpr int kWeightsAt = kManyMoeTokens * kTokenBytes;
   static constexpr int kWarpBytes = Tile::kWarpTiles * Tile::kBytes;
   static constexpr int kBytes = kWeightsAt + kWarps * kWarpBytes;
   static constexpr int kAllBytes = Tile::kStages * kBytes;
-  static_assert(kTokens * kSumStride<kRows> * 4 <= kAllBytes);
+  static_assert(kManyMoeTokens * kSumStride<kRows> * 4 <= kAllBytes);
 };
 
 // Where a token's chunk of 16 bytes lies: halves of 64 bytes change places in odd tokens, so that
@@ -149,22 +148,18 @@ __device__ __forceinline__ void ManyTokens(const ExpertProduct& p, const ExpertT
 // Calls output.StoreFour(pair, row, values of four rows); row may be past the last.
 template <class Tile, class Output>
 __global__ void __launch_bounds__(kMoeThreads, 1) MoeManyKernel(ExpertProduct p, Output output) {
-  constexpr int kTokens = ManyStage<Tile>::kTokens;
   WaitForInputs();
   LetNextStart();
-  ExpertTile work = p.tiles[blockIdx.y];
-  for (int left = work.count; left > 0; left -= kTokens, work.first += kTokens) {
-    work.count = min(left, kTokens);
-    if (work.count <= kTokenTile) {
-      ManyTokens<Tile, 1>(p, work, output);
-    } else if (work.count <= 2 * kTokenTile) {
-      ManyTokens<Tile, 2>(p, work, output);
-    } else if (work.count <= 4 * kTokenTile) {
-      ManyTokens<Tile, 4>(p, work, output);
-    } else {
-      ManyTokens<Tile, kTokens / kTokenTile>(p, work, output);
-    }
-    if (left > kTokens) __syncthreads();  // sums have been read
+  const ExpertTile work = p.tiles[blockIdx.y];
+  if (work.count == 0) return;
+  if (work.count <= kTokenTile) {
+    ManyTokens<Tile, 1>(p, work, output);
+  } else if (work.count <= 2 * kTokenTile) {
+    ManyTokens<Tile, 2>(p, work, output);
+  } else if (work.count <= 4 * kTokenTile) {
+    ManyTokens<Tile, 4>(p, work, output);
+  } else {
+    ManyTokens<Tile, kManyMoeTokens / kTokenTile>(p, work, output);
   }
 }
 

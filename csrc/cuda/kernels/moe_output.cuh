@@ -19,12 +19,6 @@ struct ActivationOutput {
   Rows rows;  // [pairs, intermediate]
   float limit;
 
-  __device__ __forceinline__ void StoreRows(bool there, int pair, int row, float value) const {
-    const float up = ShuffleXor(value, 1);
-    const float y = SwiGlu(value, up, limit);
-    const float next = ShuffleXor(y, 2);
-    if (there && LaneIndex() % 4 == 0) StorePair(rows, pair, row / 2, y, next);
-  }
   __device__ __forceinline__ void StoreFour(int pair, int row, const float4& v) const {
     if (row / 2 >= rows.stride) return;
     StorePair(rows, pair, row / 2, SwiGlu(v.x, v.y, limit), SwiGlu(v.z, v.w, limit));
@@ -35,9 +29,6 @@ struct FloatOutput {
   float* out;  // [pairs, size]
   int size;
 
-  __device__ __forceinline__ void StoreRows(bool there, int pair, int row, float value) const {
-    if (there && row < size) out[int64_t{pair} * size + row] = value;
-  }
   __device__ __forceinline__ void StoreFour(int pair, int row, const float4& v) const {
     float* to = out + int64_t{pair} * size + row;
     if (row + 4 <= size && size % 4 == 0) {

@@ -24,13 +24,14 @@ struct ExpertProduct {
   int rows;
   int steps;  // of kStepColumns columns
   Rows in;
-  const int32_t* in_row;    // [pairs] the row of `in` of each pair; null: the pair's number
-  const ExpertTile* tiles;  // [gridDim.y]
-  bool lists_are_old;       // another kernel came between them and this: read them early
+  const int32_t* in_row;  // [pairs] the row of `in` of each pair; null: the pair's number
+  const ExpertTile* tiles;
+  bool lists_are_old;  // another kernel came between them and this: read them early
 
-  __device__ __forceinline__ ExpertTile Work() const {
-    const uint4 work = LoadFresh(reinterpret_cast<const uint4*>(tiles) + blockIdx.y);
-    return {static_cast<int>(work.x), static_cast<int>(work.y), static_cast<int>(work.z), 0};
+  __device__ __forceinline__ ExpertTile Work(int tile) const {
+    const uint4 work = LoadFresh(reinterpret_cast<const uint4*>(tiles) + tile);
+    return {static_cast<int>(work.x), static_cast<int>(work.y), static_cast<int>(work.z),
+            static_cast<int>(work.w)};
   }
   __device__ __forceinline__ int TileRows() const { return (rows + kTileRows - 1) / kTileRows; }
   // Where a row of tiles starts, in vectors of 16 bytes: 32 bits, one register, can count them.
@@ -63,14 +64,15 @@ struct ExpertProduct {
 // A lane's part of a tile of weights:
 //
 //   kBytes, kRowBytes    of a tile, and of what follows the tiles of a row of them
-//   Load(tile)           from global memory; LoadShared(tile), from shared memory
+//   LoadIf(there, tile)  from global memory, if it is there; LoadShared(tile), from shared memory
 //   Unit(row_bytes, row) what the sums of a row of the 16 are times
 //   Decode(block)        the columns of a block of 32, as Multiply takes them: Decoded
 //   kWide                whether Decoded is operands only, OperandA(): sums need no scales
 //   Multiply(d, first, weights, x)   as a format's of dense_tile.cuh
 struct Mxfp4Tile {
   static constexpr int kBytes = kMxfp4TileBytes, kRowBytes = kMxfp4RowBytes;
-  static constexpr int kAtOnce = 6;     // that a lane keeps: of all of a segment up to 3072 columns
+  // Steps that a lane keeps in the kernel for few tokens, of one row of tiles, or two.
+  static constexpr int kAtOnce = 6, kWideAtOnce = 4;
   static constexpr int kStages = 4;     // of the kernel for many tokens
   static constexpr int kWarpTiles = 2;  // rows of them that a warp has there
   static constexpr bool kWide = true;
@@ -87,8 +89,9 @@ struct Mxfp4Tile {
   uint4 codes;
   uint32_t scales;
 
-  __device__ __forceinline__ static Mxfp4Tile Load(const uint8_t* tile) {
-    return {LoadOnce(reinterpret_cast<const uint4*>(tile) + LaneIndex()), Scales(tile)};
+  __device__ __forceinline__ void LoadIf(bool there, const uint8_t* tile) {
+    LoadOnceIf(there, reinterpret_cast<const uint4*>(tile) + LaneIndex(), codes);
+    if (there) scales = Scales(tile);
   }
   __device__ __forceinline__ static Mxfp4Tile LoadShared(const uint8_t* tile) {
     return {reinterpret_cast<const uint4*>(tile)[LaneIndex()], Scales(tile)};
@@ -140,7 +143,7 @@ template <class Weights>
 struct DenseTile {
   static constexpr int kBytes = static_cast<int>(Weights::kTileBytes),
                        kRowBytes = static_cast<int>(Weights::kRowBytes);
-  static constexpr int kAtOnce = 1;
+  static constexpr int kAtOnce = 1, kWideAtOnce = 1;
   static constexpr bool kScaled = std::is_same_v<typename Weights::Decoded, ScaledOperands>;
   static constexpr bool kWide = !kScaled;
   static constexpr int kStages = kScaled ? 3 : 2;     // by shared memory
@@ -150,8 +153,8 @@ struct DenseTile {
 
   Weights weights[2];
 
-  __device__ __forceinline__ static DenseTile Load(const uint8_t* tile) {
-    return {{Weights::Load(tile, 0), Weights::Load(tile, 1)}};
+  __device__ __forceinline__ void LoadIf(bool there, const uint8_t* tile) {
+    if (there) *this = {{Weights::Load(tile, 0), Weights::Load(tile, 1)}};
   }
   __device__ __forceinline__ static DenseTile LoadShared(const uint8_t* tile) {
     return {{Weights::LoadPlain(tile, 0), Weights::LoadPlain(tile, 1)}};

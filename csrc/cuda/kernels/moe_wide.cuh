@@ -1,5 +1,6 @@
 // Products of the experts for many tokens each, on Hopper (wide_product.cuh). A block has 128 rows of
-// an expert's matrix and up to 128 of its tokens.
+// an expert's matrix and up to 64 of its tokens; two blocks share a multiprocessor,
+// for decoding weights is a chain of instructions that other warps must fill in.
 #pragma once
 
 #include "cuda/kernels/moe_store.cuh"
@@ -28,7 +29,7 @@ __device__ __forceinline__ void WideTokens(const ExpertProduct& p, const ExpertT
 
 // Calls output.StoreFour(pair, row, values of four rows); row may be past the last.
 template <class Tile, class Output>
-__global__ void __launch_bounds__(kMoeThreads, 1) MoeWideKernel(ExpertProduct p, Output output) {
+__global__ void __launch_bounds__(kMoeThreads, 2) MoeWideKernel(ExpertProduct p, Output output) {
 #ifdef MOTET_HAS_WARPGROUPS
   WaitForInputs();
   LetNextStart();
@@ -38,10 +39,8 @@ __global__ void __launch_bounds__(kMoeThreads, 1) MoeWideKernel(ExpertProduct p,
     WideTokens<Tile, 16>(p, work, output);
   } else if (work.count <= 32) {
     WideTokens<Tile, 32>(p, work, output);
-  } else if (work.count <= 64) {
-    WideTokens<Tile, 64>(p, work, output);
-  } else if (work.count <= 96) {
-    WideTokens<Tile, 96>(p, work, output);
+  } else if (work.count <= 48) {
+    WideTokens<Tile, 48>(p, work, output);
   } else {
     WideTokens<Tile, kManyMoeTokens>(p, work, output);
   }

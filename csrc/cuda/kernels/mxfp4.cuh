@@ -17,12 +17,14 @@
 // that few instructions move them there:
 //   bit      15  14  13  12  11..9  8..6  5..3  2..0
 //   of pair   0   2   3   1    0      1     2     3     (one bit: the sign)
+// The sign and the other bits of pair 2, and of pair 3, are moved apart and brought together by an
+// exclusive or; what else comes there is in the word beforehand.
 //
-// Scales: byte 4 g + 2 b + i is the exponent field of an f16, of row g + 8 i in block b; codes are
-// multiplied by it before they are operands. The byte of a row's unit (row_unit.cuh), behind the
-// tiles of 16 rows, is the largest of the row's E8M0 scales (of blocks that are not all zeros),
-// whose f16 is 2^15. So
-//   weight = (code as f16) * 2^(field - 15) * 2^(byte - 128)
+// Scales: byte 4 g + 2 b + i is that of row g + 8 i in block b, the high byte of an f16 that is a
+// power of two; codes are multiplied by it before they are operands. The byte of a row's unit
+// (row_unit.cuh), behind the tiles of 16 rows, is the largest of the row's E8M0 scales (of blocks
+// that are not all zeros), whose f16 is 2^15. So
+//   weight = (code as f16) * (scale as f16) * 2^(byte - 128)
 // exactly, where a block's scale is 2^-24 of the row's largest or more; other weights are rounded
 // to multiples of 2^-25 of that. So sums need no scales of blocks.
 #pragma once
@@ -41,38 +43,39 @@ static_assert(kMxfp4RowBytes == kTileRows);
 // A word of four codes of row g and of row g + 8 each, that of the lowest column in the lowest
 // nibble.
 constexpr __host__ __device__ uint32_t PackMxfp4Word(uint32_t row, uint32_t row_plus_8) {
-  uint32_t word = 0;
+  uint32_t a[4] = {};  // what is to be decoded
   for (int pair = 0; pair < 4; ++pair) {
     const uint32_t codes = (pair % 2 == 0 ? row : row_plus_8) >> (pair / 2 * 8);
-    const int sign = pair == 0 ? 15 : pair == 1 ? 12 : pair == 2 ? 14 : 13;
-    const int magnitude = 9 - 3 * pair;
     for (int half = 0; half < 2; ++half) {
       const uint32_t code = codes >> (4 * half) & 15;
-      word |= ((code >> 3) << sign | (code & 7) << magnitude) << (16 * half);
+      a[pair] |= ((code >> 3) << 15 | (code & 7) << 9) << (16 * half);
     }
   }
-  return word;
+  constexpr uint32_t kSigns = 0x80008000u, kMagnitudes = 0x0E000E00u;
+  const uint32_t w = a[0] | a[1] >> 3;
+  return w | ((a[2] ^ w << 1) & kMagnitudes) >> 6 | ((a[2] ^ w << 6) & kSigns) >> 1 |
+         ((a[3] ^ w << 2) & kMagnitudes) >> 9 | ((a[3] ^ w << 9) & kSigns) >> 2;
 }
 
 // The pairs of a word as f16, times 2^-14: operand A of an mma.
 constexpr __host__ __device__ __forceinline__ void DecodeMxfp4Word(uint32_t word,
                                                                    uint32_t (&a)[4]) {
-  constexpr uint32_t kSigns = 0x80008000u, kMagnitudes = 0x0E000E00u, kBoth = 0x8E008E00u;
+  constexpr uint32_t kBoth = 0x8E008E00u;
   a[0] = word & kBoth;
-  a[1] = (word << 3) & kBoth;
-  a[2] = ((word << 6) & kMagnitudes) | ((word << 1) & kSigns);
-  a[3] = ((word << 9) & kMagnitudes) | ((word << 2) & kSigns);
+  a[1] = word << 3 & kBoth;
+  a[2] = (word << 6 ^ word << 1) & kBoth;
+  a[3] = (word << 9 ^ word << 2) & kBoth;
 }
 
-// Two f16 of the scale whose exponent field is the byte of `scales` at bit 8 `i`.
-constexpr __host__ __device__ __forceinline__ uint32_t Mxfp4ScaleF16(uint32_t scales, int i) {
-  return (scales >> (8 * i) & 0xFFu) * 0x04000400u;
+// Two f16 of the scale that is byte `i` of `scales`.
+__device__ __forceinline__ uint32_t Mxfp4ScaleF16(uint32_t scales, int i) {
+  return PickBytes(scales, 0, 0x0404u + 0x1010u * static_cast<uint32_t>(i));
 }
 
-// The exponent field of scale `s` in a row whose largest is `largest`.
-constexpr __host__ __device__ __forceinline__ uint32_t Mxfp4ScaleField(int s, int largest) {
-  const int field = 30 - (largest - s);
-  return static_cast<uint32_t>(field < 0 ? 0 : field > 30 ? 30 : field);
+// The byte of scale `s` in a row whose largest is `largest`.
+constexpr __host__ __device__ __forceinline__ uint32_t Mxfp4ScaleByte(int s, int largest) {
+  const int exponent = 30 - (largest - s);  // the f16's field
+  return static_cast<uint32_t>(exponent < 0 ? 0 : exponent > 30 ? 30 : exponent) << 2;
 }
 
 // Where a weight is: its tile, and in it its word, pair and half, and its scale.

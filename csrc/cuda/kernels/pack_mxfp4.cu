@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(kThreads) PackKernel(Packing a, int64_t tiles)
       if (row + 8 * i >= a.rows || block >= blocks) continue;
       const int64_t at = (matrix * a.rows + row + 8 * i) * blocks + block;
       codes[i][b] = reinterpret_cast<const uint32_t*>(a.blocks + at * kMxfp4BlockBytes)[t];
-      scales |= Mxfp4ScaleField(a.scales[at], largest) << (8 * (2 * b + i));
+      scales |= Mxfp4ScaleByte(a.scales[at], largest) << (8 * (2 * b + i));
     }
   }
   uint8_t* out = a.TileRow(tile_row) + tile % steps * kMxfp4TileBytes;
@@ -123,9 +123,9 @@ void UnpackMxfp4(const uint8_t* packed, int64_t rows, int64_t columns, float* ou
       uint32_t word, a[4];
       std::memcpy(&word, tile + 4 * place.word, 4);
       DecodeMxfp4Word(word, a);
-      const uint32_t scale = Mxfp4ScaleF16(tile[kMxfp4CodeBytes + place.scale], 0) & 0xFFFFu;
+      const auto scale = static_cast<uint16_t>(tile[kMxfp4CodeBytes + place.scale] << 8);
       const float code = F16Value(static_cast<uint16_t>(a[place.pair] >> (16 * place.half)));
-      const uint16_t operand = FloatToF16(code * F16Value(static_cast<uint16_t>(scale)));
+      const uint16_t operand = FloatToF16(code * F16Value(scale));
       out[r * columns + c] = F16Value(operand) * unit;
     }
   }

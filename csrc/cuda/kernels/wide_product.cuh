@@ -14,7 +14,8 @@ inline constexpr int kWideRows = kWideWarps * kTileRows;
 // Shared memory: of each stage the tokens, then of each stage the weights.
 template <class Tile, int kTokens>
 struct WideStages {
-  static constexpr int kStages = 6;
+  // By shared memory: two blocks of up to 64 tokens share a multiprocessor's.
+  static constexpr int kStages = Tile::kBytes <= 1024 || kTokens > 64 ? 6 : 4;
   static constexpr int kAhead = kStages - 2;  // one is multiplied, the one before it may still be
   static constexpr int kTokenBytes = kStepColumns * 2;
   static constexpr int kWeightsAt = kStages * kTokens * kTokenBytes;
@@ -88,8 +89,10 @@ __device__ __forceinline__ void WideProduct(const uint4* row, int steps, const u
   };
   int segment_end = end_of_segment(0), stage = 0, copy_stage = Stages::kAhead;
   const auto next = [](int s) { return s + 1 < Stages::kStages ? s + 1 : 0; };
-  // `a` is not what the step before had, which may still be read.
-  const auto multiply = [&](int step, uint32_t(&a)[4][4]) {
+  // Of both blocks of 32 columns: one is decoded while the one before is multiplied.
+  uint32_t a[2][2][4];
+#pragma unroll 1
+  for (int step = 0; step < steps; ++step) {
     CopyWait<Stages::kAhead - 1>();
     FenceForWarpgroup();
     __syncthreads();  // the step has come for all, and all are done with the last but one
@@ -100,40 +103,32 @@ __device__ __forceinline__ void WideProduct(const uint4* row, int steps, const u
     CopyCommit();
     const Tile tile = Tile::LoadShared(
         reinterpret_cast<const uint8_t*>(weights + stage * Stages::kStepWeights));
+    const char* step_tokens = tokens + stage * kTokens * Stages::kTokenBytes;
 #pragma unroll
     for (int block = 0; block < 2; ++block) {
-      const auto weights_of_block = tile.Decode(block);
+      const auto decoded = tile.Decode(block);
 #pragma unroll
-      for (int h = 0; h < 2; ++h) weights_of_block.OperandA(h, a[2 * block + h]);
-    }
-    WarpgroupFence();
+      for (int h = 0; h < 2; ++h) decoded.OperandA(h, a[block][h]);
+      WarpgroupFence();
 #pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      WarpgroupMmaF16<kTokens>(acc, a[k], tokens + stage * kTokens * Stages::kTokenBytes + 32 * k,
-                               accumulate || k > 0);
+      for (int h = 0; h < 2; ++h) {
+        WarpgroupMmaF16<kTokens>(acc, a[block][h], step_tokens + 64 * block + 32 * h, accumulate);
+        accumulate = true;
+      }
+      WarpgroupCommit();
+      WarpgroupWait<1>();
     }
-    WarpgroupCommit();
     stage = next(stage);
     copy_stage = next(copy_stage);
-    if (step + 1 < segment_end) {
-      accumulate = true;
-      WarpgroupWait<1>();
-      return;
-    }
-    accumulate = false;
+    if (step + 1 < segment_end) continue;
     segment_end = end_of_segment(segment_end);
+    accumulate = false;
     WarpgroupWait<0>();
 #pragma unroll
     for (int n = 0; n < kTokens / 8; ++n) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) total[n][i] = Add(total[n][i], acc[n][i]);
     }
-  };
-  uint32_t a[2][4][4];
-#pragma unroll 1
-  for (int step = 0; step < steps; step += 2) {
-    multiply(step, a[0]);
-    if (step + 1 < steps) multiply(step + 1, a[1]);
   }
   CopyWait<0>();
 }
