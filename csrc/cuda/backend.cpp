@@ -174,7 +174,7 @@ void Backend::Moe(const motet::MoeArgs& args) {
   NextNorm next{};
   if (args.next) {
     next = {args.next->input_norm, static_cast<float>(config_.rms_norm_eps),
-            Normed(args.next->q_proj, tokens)};
+            Normed()};
   }
   cuda::Moe({tokens, static_cast<int>(config_.num_experts), k, w.gate_up.first, w.down.first,
              w.gate_up_bias, w.down_bias, static_cast<float>(config_.swiglu_limit), Normed(),

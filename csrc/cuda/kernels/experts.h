@@ -13,11 +13,8 @@
 namespace motet::cuda {
 
 // Products for so many tokens go by the kernel that is made for few tokens an expert.
-inline constexpr int kFewMoeTokens = 128;
-inline constexpr int kFewTileTokens = 32;  // of a tile there
-// Up to so many, reading weights takes much longer than reading tokens does.
-inline constexpr int kNarrowMoeTokens = 32;
-inline constexpr int kNarrowTileTokens = 16;
+inline constexpr int kFewMoeTokens = 32;
+inline constexpr int kFewTileTokens = 16;  // of a tile there
 inline constexpr int kManyMoeTokens = 64;  // of a tile otherwise
 inline constexpr int kMaxExperts = 128;
 inline constexpr int kMaxExpertsPerToken = 4;
@@ -43,7 +40,6 @@ struct ExpertLists {
 constexpr bool AreFewMoeTokens(int num_tokens) { return num_tokens <= kFewMoeTokens; }
 
 constexpr int MoeTileTokens(int num_tokens) {
-  if (num_tokens <= kNarrowMoeTokens) return kNarrowTileTokens;
   return AreFewMoeTokens(num_tokens) ? kFewTileTokens : kManyMoeTokens;
 }
 
@@ -56,11 +52,9 @@ constexpr int64_t MaxExpertTiles(int num_tokens, int64_t experts, int64_t expert
 
 // Also for fewer tokens.
 constexpr int64_t ExpertListsBytes(int num_tokens, int64_t experts, int64_t experts_per_token) {
-  int64_t tiles = MaxExpertTiles(num_tokens, experts, experts_per_token);
-  for (const int fewer : {kNarrowMoeTokens, kFewMoeTokens}) {
-    tiles =
-        std::max(tiles, MaxExpertTiles(std::min(num_tokens, fewer), experts, experts_per_token));
-  }
+  const int64_t tiles = std::max(
+      MaxExpertTiles(num_tokens, experts, experts_per_token),
+      MaxExpertTiles(std::min(num_tokens, kFewMoeTokens), experts, experts_per_token));
   return tiles * static_cast<int64_t>(sizeof(ExpertTile)) +
          num_tokens * experts_per_token * 2 * static_cast<int64_t>(sizeof(int32_t));
 }

@@ -11,7 +11,7 @@ namespace motet::cuda {
 constexpr int kFewRouted = 32;  // tokens
 constexpr int kFewPairs = kFewRouted * kMaxExpertsPerToken;
 // An expert's tokens are one tile or two, and threads are as many as tiles can be.
-static_assert(kFewRouted <= kNarrowMoeTokens && kFewRouted <= 2 * kNarrowTileTokens);
+static_assert(kFewRouted <= kFewMoeTokens && kFewRouted <= 2 * kFewTileTokens);
 static_assert(MaxExpertTiles(kFewRouted, kMaxExperts, kMaxExpertsPerToken) <= kRowThreads);
 
 struct GroupFewSpace {
@@ -54,7 +54,7 @@ __device__ __forceinline__ void ChooseAndGroupFew(const ChooseExpertsArgs& a, co
   for (int i = 0; i < LaneLogits::kCount; ++i) {
     const int count = space.counts[i * kWarpSize + lane];
     one[i] = Ballot(count > 0);
-    two[i] = Ballot(count > kNarrowTileTokens);
+    two[i] = Ballot(count > kFewTileTokens);
     num_used += CountBits(one[i]) + CountBits(two[i]);
   }
   if (num_used + thread < plan.max_tiles) group.lists.tiles[num_used + thread] = {0, 0, 0, 0};
@@ -87,9 +87,9 @@ __device__ __forceinline__ void ChooseAndGroupFew(const ChooseExpertsArgs& a, co
     const uint32_t mask = lower >= kWarpSize ? ~0u : lower > 0 ? (1u << lower) - 1 : 0u;
     tile += CountBits(one[i] & mask) + CountBits(two[i] & mask);
   }
-  const int count = space.counts[expert], rest = count - kNarrowTileTokens;
-  group.lists.tiles[tile] = {expert, pair, min(count, kNarrowTileTokens), tile == 0 ? num_used : 0};
-  if (rest > 0) group.lists.tiles[tile + 1] = {expert, pair + kNarrowTileTokens, rest, 0};
+  const int count = space.counts[expert], rest = count - kFewTileTokens;
+  group.lists.tiles[tile] = {expert, pair, min(count, kFewTileTokens), tile == 0 ? num_used : 0};
+  if (rest > 0) group.lists.tiles[tile + 1] = {expert, pair + kFewTileTokens, rest, 0};
 }
 
 }  // namespace motet::cuda

@@ -27,11 +27,8 @@ template <class Tile, class Output>
 void LaunchProduct(const MoeArgs& args, const ExpertProduct& product, int64_t out_rows,
                    const Output& output, cudaStream_t stream) {
   const int64_t tiles = MaxExpertTiles(args.num_tokens, args.num_experts, args.experts_per_token);
-  if (args.num_tokens <= kNarrowMoeTokens) {
-    return LaunchFew<Tile, 1>(product, out_rows, tiles, output, stream);
-  }
   if (AreFewMoeTokens(args.num_tokens)) {
-    return LaunchFew<Tile, 2>(product, out_rows, tiles, output, stream);
+    return LaunchFew<Tile, 1>(product, out_rows, tiles, output, stream);
   }
   const auto blocks = [&](int rows) {
     return dim3(static_cast<unsigned>((out_rows + rows - 1) / rows), static_cast<unsigned>(tiles));

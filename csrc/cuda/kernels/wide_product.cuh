@@ -11,16 +11,19 @@ namespace motet::cuda {
 inline constexpr int kWideWarps = 8, kWideThreads = kWideWarps * kWarpSize;
 inline constexpr int kWideRows = kWideWarps * kTileRows;
 
-// Shared memory: of each stage the tokens, then of each stage the weights.
+// Shared memory is two stages of kSteps steps: one is multiplied while the other comes. Only when
+// nothing is on its way is the fence before products of warpgroups free: it waits for all copies of
+// a thread. So stages are long, and their copies start together. Tokens of all steps come first, then
+// weights of all steps.
 template <class Tile, int kTokens>
 struct WideStages {
   // By shared memory: two blocks of up to 64 tokens share a multiprocessor's.
-  static constexpr int kStages = Tile::kBytes <= 1024 || kTokens > 64 ? 6 : 4;
-  static constexpr int kAhead = kStages - 2;  // one is multiplied, the one before it may still be
+  static constexpr int kSteps = Tile::kBytes <= 1024 || kTokens > 64 ? 3 : 2;
   static constexpr int kTokenBytes = kStepColumns * 2;
-  static constexpr int kWeightsAt = kStages * kTokens * kTokenBytes;
+  static constexpr int kStepTokens = kTokens * kTokenBytes;
+  static constexpr int kWeightsAt = 2 * kSteps * kStepTokens;
   static constexpr int kStepWeights = kWideWarps * Tile::kBytes;
-  static constexpr int kBytes = kWeightsAt + kStages * kStepWeights;
+  static constexpr int kBytes = kWeightsAt + 2 * kSteps * kStepWeights;
 };
 inline constexpr int kWideAlignment = 1024;  // of tokens; shared memory needs so much more
 
@@ -51,16 +54,17 @@ __device__ __forceinline__ void WideProduct(const uint4* row, int steps, const u
   const int chunk = lane / 16 * 4 + lane % 4, word = lane / 4 % 4;
   char* const to = tokens + warp * Stages::kTokenBytes + 16 * (chunk ^ warp) + 4 * word;
   static_assert(kWideWarps == 8);  // so that a warp's tokens are all `warp` modulo 8
-  const auto copy_weights = [&](int step, int stage) {
+  // A step's place is that of its tokens and its weights in shared memory.
+  const auto copy_weights = [&](int step, int place) {
     const uint4* from = row + step * kVectors + lane;
-    char* const weights_to = weights + stage * Stages::kStepWeights + 16 * lane;
+    char* const weights_to = weights + place * Stages::kStepWeights + 16 * lane;
 #pragma unroll
     for (int i = 0; i < kVectors; i += kWarpSize) {
       if (i + lane < kVectors) CopyAsync16(weights_to + 16 * i, from + i);
     }
   };
 #pragma unroll
-  for (int s = 0; s < Stages::kAhead; ++s) {
+  for (int s = 0; s < Stages::kSteps; ++s) {
     if (s < steps) copy_weights(s, s);
   }
   wait_for_inputs();
@@ -69,66 +73,71 @@ __device__ __forceinline__ void WideProduct(const uint4* row, int steps, const u
   for (int i = 0; i < kCopies; ++i) {
     at[i] = 2 * static_cast<uint32_t>(token_at(warp + kWideWarps * i)) + 4 * lane;
   }
-  const auto copy_tokens = [&](int step, int stage) {
+  const auto copy_tokens = [&](int step, int place) {
     const char* columns = reinterpret_cast<const char*>(in) + step * Stages::kTokenBytes;
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
-      CopyAsync4(to + (stage * kTokens + i * kWideWarps) * Stages::kTokenBytes, columns + at[i]);
+      CopyAsync4(to + (place * kTokens + i * kWideWarps) * Stages::kTokenBytes, columns + at[i]);
     }
   };
 #pragma unroll
-  for (int s = 0; s < Stages::kAhead; ++s) {
+  for (int s = 0; s < Stages::kSteps; ++s) {
     if (s < steps) copy_tokens(s, s);
-    CopyCommit();
   }
+  CopyCommit();
 
   float acc[kTokens / 8][4] = {};
   bool accumulate = false;
   const auto end_of_segment = [&](int step) {
     return SegmentBegin(steps, (kSegments * (step + 1) + steps - 1) / steps);
   };
-  int segment_end = end_of_segment(0), stage = 0, copy_stage = Stages::kAhead;
-  const auto next = [](int s) { return s + 1 < Stages::kStages ? s + 1 : 0; };
+  int segment_end = end_of_segment(0), place = 0;
   // Of both blocks of 32 columns: one is decoded while the one before is multiplied.
   uint32_t a[2][2][4];
 #pragma unroll 1
-  for (int step = 0; step < steps; ++step) {
-    CopyWait<Stages::kAhead - 1>();
+  for (int first = 0; first < steps; first += Stages::kSteps) {
+    CopyWait<0>();
     FenceForWarpgroup();
-    __syncthreads();  // the step has come for all, and all are done with the last but one
-    if (step + Stages::kAhead < steps) {
-      copy_tokens(step + Stages::kAhead, copy_stage);
-      copy_weights(step + Stages::kAhead, copy_stage);
+    __syncthreads();  // the stage has come for all, and all are done with the one before
+    const int next_place = Stages::kSteps - place, end = min(first + Stages::kSteps, steps);
+#pragma unroll
+    for (int s = 0; s < Stages::kSteps; ++s) {
+      if (end + s >= steps) break;
+      copy_tokens(end + s, next_place + s);
+      copy_weights(end + s, next_place + s);
     }
     CopyCommit();
-    const Tile tile = Tile::LoadShared(
-        reinterpret_cast<const uint8_t*>(weights + stage * Stages::kStepWeights));
-    const char* step_tokens = tokens + stage * kTokens * Stages::kTokenBytes;
+#pragma unroll 1
+    for (int step = first; step < end; ++step, ++place) {
+      const Tile tile = Tile::LoadShared(
+          reinterpret_cast<const uint8_t*>(weights + place * Stages::kStepWeights));
+      const char* step_tokens = tokens + place * Stages::kStepTokens;
 #pragma unroll
-    for (int block = 0; block < 2; ++block) {
-      const auto decoded = tile.Decode(block);
+      for (int block = 0; block < 2; ++block) {
+        const auto decoded = tile.Decode(block);
 #pragma unroll
-      for (int h = 0; h < 2; ++h) decoded.OperandA(h, a[block][h]);
-      WarpgroupFence();
+        for (int h = 0; h < 2; ++h) decoded.OperandA(h, a[block][h]);
+        WarpgroupFence();
 #pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        WarpgroupMmaF16<kTokens>(acc, a[block][h], step_tokens + 64 * block + 32 * h, accumulate);
-        accumulate = true;
+        for (int h = 0; h < 2; ++h) {
+          WarpgroupMmaF16<kTokens>(acc, a[block][h], step_tokens + 64 * block + 32 * h, accumulate);
+          accumulate = true;
+        }
+        WarpgroupCommit();
+        WarpgroupWait<1>();
       }
-      WarpgroupCommit();
-      WarpgroupWait<1>();
+      if (step + 1 < segment_end) continue;
+      segment_end = end_of_segment(segment_end);
+      accumulate = false;
+      WarpgroupWait<0>();
+#pragma unroll
+      for (int n = 0; n < kTokens / 8; ++n) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) total[n][i] = Add(total[n][i], acc[n][i]);
+      }
     }
-    stage = next(stage);
-    copy_stage = next(copy_stage);
-    if (step + 1 < segment_end) continue;
-    segment_end = end_of_segment(segment_end);
-    accumulate = false;
     WarpgroupWait<0>();
-#pragma unroll
-    for (int n = 0; n < kTokens / 8; ++n) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) total[n][i] = Add(total[n][i], acc[n][i]);
-    }
+    place = next_place;
   }
   CopyWait<0>();
 }
