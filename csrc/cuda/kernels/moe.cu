@@ -17,7 +17,7 @@ void LaunchFew(const ExpertProduct& product, int64_t out_rows, int64_t max_tiles
   constexpr int64_t kRows = kRowTiles * kTileRows;
   const int64_t units = (out_rows + kRows - 1) / kRows;
   const int64_t blocks = std::min(
-      units * max_tiles, int64_t{FewMoeBlocks(kRowTiles)} * CurrentDevice().multiprocessors);
+      units * max_tiles, int64_t{kFewMoeBlocks<kRowTiles>} * CurrentDevice().multiprocessors);
   Launch(MoeFewKernel<Tile, kRowTiles, Output>,
          {dim3(static_cast<unsigned>(blocks)), kFewMoeThreads, FewSums<kRowTiles>::kBytes}, stream,
          product, static_cast<int>(units), static_cast<int>(max_tiles), output);

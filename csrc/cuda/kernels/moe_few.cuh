@@ -19,7 +19,8 @@ inline constexpr int kMaxFewTiles =
 static_assert(kMaxFewTiles <= kFewMoeThreads);
 
 // Blocks on a multiprocessor, by registers.
-constexpr int FewMoeBlocks(int row_tiles) { return row_tiles == 1 ? 2 : 1; }
+template <int kRowTiles>
+inline constexpr int kFewMoeBlocks = kRowTiles == 1 ? 2 : 1;
 
 // Tile `index` of the lists (in shared memory) and a unit of its rows.
 struct FewUnit {
@@ -260,7 +261,7 @@ __device__ __forceinline__ void AddSegments(const ExpertProduct& p, const Expert
 
 // `units_of_tile` units of rows for each of the lists' `max_tiles` tiles.
 template <class Tile, int kRowTiles, class Output>
-__global__ void __launch_bounds__(kFewMoeThreads, FewMoeBlocks(kRowTiles))
+__global__ void __launch_bounds__(kFewMoeThreads, (kFewMoeBlocks<kRowTiles>))
     MoeFewKernel(ExpertProduct p, int units_of_tile, int max_tiles, Output output) {
   auto* sums = reinterpret_cast<float*>(SharedMemory());
   __shared__ ExpertTile lists[kMaxFewTiles];
@@ -269,10 +270,18 @@ __global__ void __launch_bounds__(kFewMoeThreads, FewMoeBlocks(kRowTiles))
   if (thread < max_tiles) lists[thread] = p.Work(thread);
   __syncthreads();
   const int num_units = Shuffle(lists[0].used, 0) * units_of_tile;
-  const auto begin_of = [&](unsigned block) {
-    return static_cast<int>(block * static_cast<unsigned>(num_units) / gridDim.x);
+  // Blocks that share a multiprocessor, which are a grid's first and second halves, take runs that
+  // follow each other: no two blocks with one more unit than others, and often the same tokens.
+  constexpr unsigned kBlocks = kFewMoeBlocks<kRowTiles>;
+  const unsigned multiprocessors = gridDim.x / kBlocks;
+  const unsigned place =
+      blockIdx.x >= multiprocessors * kBlocks
+          ? blockIdx.x
+          : blockIdx.x % multiprocessors * kBlocks + blockIdx.x / multiprocessors;
+  const auto begin_of = [&](unsigned i) {
+    return static_cast<int>(i * static_cast<unsigned>(num_units) / gridDim.x);
   };
-  const int begin = begin_of(blockIdx.x), count = begin_of(blockIdx.x + 1) - begin;
+  const int begin = begin_of(place), count = begin_of(place + 1) - begin;
   const FewUnit unit{begin / units_of_tile, begin % units_of_tile};
   const int segment = Shuffle(WarpIndex(), 0);
   if (count == 0 || segment == kSegments) {
