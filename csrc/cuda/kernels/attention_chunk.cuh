@@ -49,8 +49,12 @@ struct WarpPage {
 };
 // What a block of AttendRunsKernel reads. In shared memory, as registers are short there.
 struct RunPages {
-  const int32_t* table;
-  KeyRange keys;  // that some row sees
+  int64_t table_row;  // the sequence's, where it starts
+  KeyRange keys;      // that some row sees
+
+  __device__ __forceinline__ int At(const AttentionArgs& args, int start) const {
+    return PageAt(args.cache.page_table + table_row, start, keys);
+  }
 };
 inline constexpr int kTokenThreads = kChunkPages * kWarpSize;
 

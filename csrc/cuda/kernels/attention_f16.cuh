@@ -6,22 +6,25 @@
 
 namespace motet::cuda {
 
-// A KV head's keys or values of a page into rows of shared memory, by kThreads threads; zeros
-// outside of `range` and where there is no page. `pages` is the cache's first page.
-template <int kDim, int kThreads>
-__device__ __forceinline__ void LoadPage(uint16_t* to, const void* pages, int kv_heads, int kv_head,
-                                         const WarpPage& page, const KeyRange& range, int thread) {
+// A KV head's keys or values of a page into rows of shared memory, by kThreads threads. `head`
+// counts heads of all pages; where it is negative there is no page. Outside of `range` come zeros,
+// or without kZeros, anything.
+template <int kDim, int kThreads, bool kZeros>
+__device__ __forceinline__ void LoadPage(uint16_t* to, const void* pages, int head, int start,
+                                         const KeyRange& range, int thread) {
   constexpr int kPieces = kDim / 8, kKeysAtOnce = kThreads / kPieces;
-  const int my_key = thread / kPieces, column = thread % kPieces * 8;
-  if (my_key >= kKeysAtOnce) return;
-  const int head = max(page.page, 0) * kv_heads + kv_head;
-  const uint16_t* from = static_cast<const uint16_t*>(pages) + int64_t{head} * (kPageTokens * kDim);
+  if (kThreads % kPieces != 0 && thread >= kKeysAtOnce * kPieces) return;
+  const int my_key = thread / kPieces;
+  to += my_key * kSharedStride<kDim> + thread % kPieces * 8;
+  // In pieces of 16 bytes, short numbers: a thread's is the one of its own number.
+  const uint4* from = static_cast<const uint4*>(pages) +
+                      (static_cast<unsigned>(max(head, 0)) * (kPageTokens * kPieces) + thread);
 #pragma unroll
   for (int first = 0; first < kPageTokens; first += kKeysAtOnce) {
-    const int key = my_key + first, position = page.start + key;
-    if (kPageTokens % kKeysAtOnce != 0 && key >= kPageTokens) continue;
-    CopyAsync16(to + key * kSharedStride<kDim> + column, from + key * kDim + column,
-                page.page >= 0 && position >= range.begin && position < range.end);
+    if (kPageTokens % kKeysAtOnce != 0 && my_key + first >= kPageTokens) continue;
+    const int position = start + my_key + first;
+    CopyAsync16(to + first * kSharedStride<kDim>, from + first * kPieces,
+                !kZeros || (position >= range.begin && position < range.end));
   }
 }
 
@@ -124,8 +127,9 @@ class F16TokenChunk {
   }
   __device__ __forceinline__ void Start(uint16_t* to, const void* from,
                                         const WarpPage& page) const {
-    LoadPage<kDim, kWarpSize>(to + FirstElement(), from, pages_.args.kv_heads, pages_.kv_head, page,
-                              pages_.keys, LaneIndex());
+    const int head = page.page * pages_.args.kv_heads + pages_.kv_head;
+    LoadPage<kDim, kWarpSize, true>(to + FirstElement(), from, head, page.start, pages_.keys,
+                                    LaneIndex());
   }
 
   const TokenPages& pages_;
@@ -142,12 +146,16 @@ class F16RunChunk {
                                          const RunPages& pages, Shared& shared)
       : args_(args), kv_head_(kv_head), pages_(pages), shared_(shared) {}
 
+  __device__ __forceinline__ void FindPages(int first) {
+    page_ = pages_.At(args_, first + LaneIndex() % kChunkPages * kPageTokens);
+  }
+  // Scores of keys that a row does not see are masked, whatever they are.
   __device__ __forceinline__ void StartKeys(int first) {
-    Start(shared_.keys, args_.cache.keys, first);
+    Start<false>(shared_.keys, args_.cache.keys, first);
   }
   __device__ __forceinline__ void FinishKeys() { CopyWait<0>(); }
   __device__ __forceinline__ void StartValues(int first) {
-    Start(shared_.values, args_.cache.values, first);
+    Start<true>(shared_.values, args_.cache.values, first);
   }
   __device__ __forceinline__ void FinishValues(int /*first*/) { CopyWait<0>(); }
 
@@ -163,14 +171,15 @@ class F16RunChunk {
   }
 
  private:
+  template <bool kZeros>
   __device__ __forceinline__ void Start(uint16_t* to, const void* from, int first) {
     const KeyRange keys = pages_.keys;
-    const int32_t* table = pages_.table;
+    const int head = page_ * args_.kv_heads + kv_head_;
 #pragma unroll
     for (int p = 0; p < kChunkPages; ++p) {
-      const int start = first + p * kPageTokens;
-      LoadPage<kDim, kThreads>(to + p * kPageTokens * kSharedStride<kDim>, from, args_.kv_heads,
-                               kv_head_, {PageAt(table, start, keys), start}, keys, threadIdx.x);
+      LoadPage<kDim, kThreads, kZeros>(to + p * kPageTokens * kSharedStride<kDim>, from,
+                                       Shuffle(head, p), first + p * kPageTokens, keys,
+                                       threadIdx.x);
     }
     CopyCommit();
   }
@@ -179,11 +188,12 @@ class F16RunChunk {
   const int kv_head_;
   const RunPages& pages_;
   Shared& shared_;
+  int page_;  // number lane % kChunkPages of the chunk
 };
 
 struct F16Cache {
-  static constexpr int kMaxDimOfTwoTiles = 32;   // of rows a warp of AttendRunsKernel, by registers
-  static constexpr int kMaxDimOfTwoBlocks = 64;  // of it on a multiprocessor, too
+  static constexpr int kMaxDimOfTwoTiles = 48;   // of rows a warp of AttendRunsKernel, by registers
+  static constexpr int kMaxDimOfTwoBlocks = 64;  // of it a multiprocessor
   template <int kDim>
   using TokenChunk = F16TokenChunk<kDim>;
   template <int kDim, int kThreads>

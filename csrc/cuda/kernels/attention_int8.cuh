@@ -116,8 +116,11 @@ class Int8RunChunk {
                                           const RunPages& pages, Shared& shared)
       : args_(args), kv_head_(kv_head), pages_(pages), shared_(shared) {}
 
-  __device__ __forceinline__ void StartKeys(int first) {
-    Start(shared_.keys, args_.cache.keys, first);
+  __device__ __forceinline__ void FindPages(int first) {
+    page_ = pages_.At(args_, first + Page() * kPageTokens);
+  }
+  __device__ __forceinline__ void StartKeys(int /*first*/) {
+    Start(shared_.keys, args_.cache.keys);
   }
   __device__ __forceinline__ void FinishKeys() {
     CopyWait<0>();
@@ -128,8 +131,8 @@ class Int8RunChunk {
       lane[kWarpSize] = b[1];
     });
   }
-  __device__ __forceinline__ void StartValues(int first) {
-    Start(shared_.values, args_.cache.values, first);
+  __device__ __forceinline__ void StartValues(int /*first*/) {
+    Start(shared_.values, args_.cache.values);
   }
   __device__ __forceinline__ void FinishValues(int first) {
     CopyWait<0>();
@@ -214,9 +217,8 @@ class Int8RunChunk {
       f(block, &chunk.operands[Page()][block][0][LaneIndex()]);
     }
   }
-  __device__ __forceinline__ void Start(Chunk& chunk, const void* pages, int first) {
-    const Int8Page<kDim> page(args_, pages, kv_head_,
-                              PageAt(pages_.table, first + Page() * kPageTokens, pages_.keys));
+  __device__ __forceinline__ void Start(Chunk& chunk, const void* pages) {
+    const Int8Page<kDim> page(args_, pages, kv_head_, page_);
     ForBlocks(chunk, [&](int block, uint4* lane) { CopyAsync16(lane, page.Block(block)); });
     if (LaneIndex() < kPageTokens / 4) {
       CopyAsync16(&chunk.scales[WarpIndex()][4 * LaneIndex()], page.Scales() + 4 * LaneIndex());
@@ -228,11 +230,12 @@ class Int8RunChunk {
   const int kv_head_;
   const RunPages& pages_;
   Shared& shared_;
+  int page_;  // the warp's
 };
 
 struct Int8Cache {
-  static constexpr int kMaxDimOfTwoTiles = 32;   // of rows a warp of AttendRunsKernel, by registers
-  static constexpr int kMaxDimOfTwoBlocks = 32;  // of it on a multiprocessor, too
+  static constexpr int kMaxDimOfTwoTiles = 48;  // of rows a warp of AttendRunsKernel, by registers
+  static constexpr int kMaxDimOfTwoBlocks = 0;  // of it a multiprocessor
   template <int kDim>
   using TokenChunk = Int8TokenChunk<kDim>;
   template <int kDim, int kThreads>

@@ -1,5 +1,5 @@
 // Attention of runs of tokens: a block takes all rows (token, query head) of a run and a KV head, a
-// warp 16 of them, and merges chunk after chunk into registers.
+// warp 16 or 32 of them, and merges chunk after chunk into registers.
 #pragma once
 
 #include "cuda/kernels/attention_f16.cuh"
@@ -9,7 +9,8 @@ namespace motet::cuda {
 
 template <int kDim>
 inline constexpr int kRunRows = MaxRunTokens(1, 1, kDim);
-// Tiles of 16 rows a warp: with two, it reads keys and values from shared memory half as often.
+// Tiles of 16 rows a warp. With two, it reads keys and values from shared memory half as often, but
+// there are half as many warps, too few to hide what each waits for.
 template <int kDim, class Cache>
 inline constexpr int kRowTiles = kDim <= Cache::kMaxDimOfTwoTiles ? 2 : 1;
 template <int kDim, class Cache>
@@ -29,12 +30,14 @@ struct RunShared {
   // Here, as registers are short:
   RunPages pages;
   int32_t positions[kRunRows<kDim>];
+  float2 merged[kRunRows<kDim>];  // max and sum
   typename Chunk::Shared chunk;
-  static_assert(sizeof(q) + sizeof(pages) + sizeof(positions) + sizeof(chunk) <= 99 << 10);
+  static_assert(sizeof(q) + sizeof(pages) + sizeof(positions) + sizeof(merged) + sizeof(chunk) <=
+                99 << 10);
 };
 
-// Blocks that share a multiprocessor. One is said aloud too: else the compiler may spill to make
-// room for three.
+// Blocks that share a multiprocessor at least. One is said aloud too: else the compiler may spill
+// to make room for three.
 template <int kDim, class Cache>
 inline constexpr int kRunBlocks =
     kRowTiles<kDim, Cache> == 1 && kDim <= Cache::kMaxDimOfTwoBlocks ? 2 : 1;
@@ -53,19 +56,19 @@ __global__ void __launch_bounds__(kRunThreads<kDim, Cache>, kRunBlocks<kDim, Cac
   const int64_t window = args.cache.window;
   auto& shared = *reinterpret_cast<Shared*>(SharedMemory());
   const KeyRange all = {VisibleKeys(position, window).begin, position + run.count};
-  const int end_chunk = (all.end - 1) / kChunkKeys + 1;
-  int i = all.begin / kChunkKeys;
+  int first = all.begin / kChunkKeys * kChunkKeys;  // key of a chunk
   if (threadIdx.x == 0) {
-    shared.pages = {args.cache.page_table + args.slots[run.first] * args.cache.pages_per_sequence,
-                    all};
+    shared.pages = {args.slots[run.first] * args.cache.pages_per_sequence, all};
   }
   // Rows that are not there do as the last one does, a warp that has none sees nothing.
   for (int row = threadIdx.x; row < kRunRows<kDim>; row += kThreads) {
     const bool warp_has_some = row - row % (16 * kRows) < rows;
     shared.positions[row] = warp_has_some ? position + min(row, rows - 1) / group : -1;
+    shared.merged[row] = make_float2(SinkMax(args.sinks[kv_head * group + row % group]), 1);
   }
   typename Shared::Chunk chunk(args, kv_head, shared.pages, shared.chunk);
   __syncthreads();
+  chunk.FindPages(first);
   WaitForInputs();
   LetNextStart();
 
@@ -76,25 +79,17 @@ __global__ void __launch_bounds__(kRunThreads<kDim, Cache>, kRunBlocks<kDim, Cac
     const int64_t at = (int64_t{row / group} * args.heads + row % group) * kDim + column;
     CopyAsync16(shared.q + row * Shared::kStride + column, q + (valid ? at : 0), valid);
   }
-  chunk.StartKeys(i * kChunkKeys);
+  chunk.StartKeys(first);
 
   const int first_row = WarpIndex() * 16 * kRows, g = LaneIndex() / 4, t = LaneIndex() % 4;
   const auto seen_by = [&](int row) { return VisibleKeys(shared.positions[row], window); };
 
-  float max[kRows][2], sum[kRows][2], out[kRows][kDim / 8][4];
+  float out[kRows][kDim / 8][4];
 #pragma unroll
-  for (int r = 0; r < kRows; ++r) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int row = min(first_row + 16 * r + 8 * half + g, rows - 1);
-      max[r][half] = SinkMax(args.sinks[kv_head * group + row % group]);
-      sum[r][half] = 1;
-    }
-    SetZero(out[r]);
-  }
+  for (auto& tiles : out) SetZero(tiles);
 
-  for (; i < end_chunk; ++i) {
-    const int first = i * kChunkKeys, end = first + kChunkKeys;
+  for (; first < shared.pages.keys.end; first += kChunkKeys) {
+    const int end = first + kChunkKeys;
     chunk.FinishKeys();
     __syncthreads();  // keys are there, the last values are done with
     chunk.StartValues(first);
@@ -117,15 +112,21 @@ __global__ void __launch_bounds__(kRunThreads<kDim, Cache>, kRunBlocks<kDim, Cac
         RowSums(p[r], sums);
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-          factors[r][half] = FactorsOf(max[r][half], chunk_max[half]);
-          max[r][half] = fmaxf(max[r][half], chunk_max[half]);
-          sum[r][half] = Merge(sum[r][half], sums[2 * half], factors[r][half]);
+          float2& merged = shared.merged[row + 8 * half + g];
+          const float2 before = merged;
+          factors[r][half] = FactorsOf(before.x, chunk_max[half]);
+          SyncWarp();
+          if (t == 0) {
+            merged = make_float2(fmaxf(before.x, chunk_max[half]),
+                                 Merge(before.y, sums[2 * half], factors[r][half]));
+          }
         }
       }
     }
+    chunk.FindPages(end);
     chunk.FinishValues(first);
     __syncthreads();  // values are there, the keys are done with
-    if (i + 1 < end_chunk) chunk.StartKeys(end);
+    if (end < shared.pages.keys.end) chunk.StartKeys(end);
     if (!some) continue;
 
 #pragma unroll
@@ -146,6 +147,7 @@ __global__ void __launch_bounds__(kRunThreads<kDim, Cache>, kRunBlocks<kDim, Cac
     }
   }
   CopyWait<0>();
+  SyncWarp();  // sums are there
 
   // Read again, rather than kept.
   const TokenRun done = a.runs[gridDim.y - 1 - blockIdx.y];
@@ -155,12 +157,13 @@ __global__ void __launch_bounds__(kRunThreads<kDim, Cache>, kRunBlocks<kDim, Cac
     for (int half = 0; half < 2; ++half) {
       const int row = first_row + 16 * r + 8 * half + g;
       if (row >= done.count * group) continue;
+      const float sum = shared.merged[row].y;
       const int64_t token = done.first + row / group;
       const int64_t column = int64_t{kv_head * group + row % group} * kDim + 2 * t;
 #pragma unroll
       for (int n = 0; n < kDim / 8; ++n) {
-        StorePair(args.out, token, column + 8 * n, Output(out[r][n][2 * half], sum[r][half]),
-                  Output(out[r][n][2 * half + 1], sum[r][half]));
+        StorePair(args.out, token, column + 8 * n, Output(out[r][n][2 * half], sum),
+                  Output(out[r][n][2 * half + 1], sum));
       }
     }
   }
