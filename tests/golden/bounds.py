@@ -12,8 +12,7 @@ INT8_FROM_PLAIN_FULL_WIDTH = 3.3e-2  # what llama.cpp's Q8_0 costs
 # A float32 sum in another order rounds to another integer here and there, which later layers
 # amplify; where none does the distance is 2e-7.
 INT8_FROM_ROUNDED = 2e-2
-# Inputs of experts in half precision (11 bits), of bf16 weights as two bf16 (16 bits), keys, values
-# and probabilities in half precision.
+# Inputs of products, keys, values and probabilities in half precision (11 bits).
 CUDA_FROM_PLAIN = 1e-3
 CUDA_FROM_ROUNDED = 1e-3
 CUDA_INT8_FROM_PLAIN = 3e-2  # 8-bit weights alone
