@@ -37,8 +37,7 @@ struct FewUnit {
 // are in different banks both when they write (by t) and when they read (by token).
 template <int kRowTiles>
 struct FewSums {
-  static constexpr int kTokenTiles =
-      (kRowTiles == 1 ? kNarrowTileTokens : kFewTileTokens) / kTokenTile;
+  static constexpr int kTokenTiles = kFewTileTokens / kTokenTile;
   static constexpr int kBuffers = kRowTiles == 1 ? 2 : 1;
   static constexpr int kStride = kTileRows + 4;
   static constexpr int kTile = kTokenTile * kStride;  // of floats
