@@ -205,7 +205,7 @@ def test_the_next_norm_is_that_of_x(hidden: int, weights: str) -> None:
 
 
 @pytest.mark.parametrize("weights", ["mxfp4", "bf16"])
-@pytest.mark.parametrize("tokens", [129, 150, 290])
+@pytest.mark.parametrize("tokens", [33, 60, 100, 150, 290])
 def test_kernels_of_many_tokens_agree(tokens: int, weights: str) -> None:
     # Experts with a few tokens and with more than a block has, rows that do not fill one.
     w = mxfp4_experts(4, 544, 160) if weights == "mxfp4" else dense_experts("bf16", 4, 544, 160)

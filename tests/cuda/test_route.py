@@ -37,7 +37,7 @@ def check_lists(found: dict[str, Array], experts: Array, slots: Array) -> None:
 
     used = found["tiles"][:, 2] > 0
     assert (used[:-1] >= used[1:]).all()
-    largest = 64 if tokens > 128 else 32 if tokens > 32 else 16
+    largest = 64 if tokens > 32 else 16
     expected = []
     for e in sorted({e for e, _, _ in there}):
         first = next(i for i, pair in enumerate(there) if pair[0] == e)
