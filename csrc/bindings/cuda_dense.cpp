@@ -153,8 +153,7 @@ void BindCudaDense(py::module_& m) {
       .value("ROWS_32_TOKENS_32", DenseShape::k32x32)
       .value("ROWS_64_TOKENS_64", DenseShape::k64x64)
       .value("ROWS_128_TOKENS_128", DenseShape::k128x128)
-      .value("WIDE_ROWS_128_TOKENS_64", DenseShape::kWide128x64)
-      .value("WIDE_ROWS_128_TOKENS_128", DenseShape::kWide128x128);
+      .value("WIDE_ROWS_128_TOKENS_64", DenseShape::kWide128x64);
   m.def("pack", &Pack, "weight"_a, "format"_a, "rope_head_dim"_a = 0,
         "The bytes of csrc/cuda/kernels/pack.h; in the order for RoPE if a head size is given.");
   m.def("dense_qkv", &Qkv, "rows"_a, "weights"_a, "biases"_a, "head_dim"_a, "cos"_a, "sin"_a,

@@ -13,8 +13,7 @@ py::tuple Moe(const Array<float>& x, const Array<uint16_t>& normed, const Array<
               const Array<float>& weights, const Array<int32_t>& slots,
               const Array<uint8_t>& gate_up, const Array<uint16_t>& gate_up_bias,
               const Array<uint8_t>& down, const Array<uint16_t>& down_bias, float limit,
-              WeightFormat format, const Array<uint16_t>& norm, float eps,
-              cuda::MoeKernel kernel) {
+              WeightFormat format, const Array<uint16_t>& norm, float eps, cuda::MoeKernel kernel) {
   Expect(x.ndim() == 2 && normed.ndim() == 2 && experts.ndim() == 2 &&
              weights.size() == experts.size() && (norm.size() == 0 || norm.size() == x.shape(1)) &&
              gate_up_bias.ndim() == 2 && down_bias.ndim() == 2,
@@ -54,10 +53,9 @@ py::tuple Moe(const Array<float>& x, const Array<uint16_t>& normed, const Array<
              {norm.size() ? device_norm.data() : nullptr, eps, next},
              kernel},
             stream);
-  return py::make_tuple(device_x.Host({tokens, hidden}),
-                        norm.size()
-                            ? py::object(next_normed.Host({tokens, next.stride}))
-                            : py::none());
+  return py::make_tuple(
+      device_x.Host({tokens, hidden}),
+      norm.size() ? py::object(next_normed.Host({tokens, next.stride})) : py::none());
 }
 
 }  // namespace

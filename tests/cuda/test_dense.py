@@ -25,7 +25,7 @@ def shapes(num_tokens: int, weights: str) -> list[Any]:
     shape = _core.cuda_ops.DenseShape
     many = [shape.ROWS_32_TOKENS_32, shape.ROWS_64_TOKENS_64, shape.ROWS_128_TOKENS_128]
     if weights == "bf16" and _core.cuda_ops.has_warpgroups():
-        many += [shape.WIDE_ROWS_128_TOKENS_64, shape.WIDE_ROWS_128_TOKENS_128]
+        many.append(shape.WIDE_ROWS_128_TOKENS_64)
     return [shape.ROWS_16_TOKENS_8, *many] if num_tokens <= 8 else many
 
 

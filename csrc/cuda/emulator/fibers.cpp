@@ -44,8 +44,8 @@ struct Lane {
   char* stack = nullptr;
   const char* meeting = nullptr;
   void* operands = nullptr;
-  std::vector<std::vector<Copy>> groups;  // committed, oldest first
-  std::vector<Copy> copies;               // not committed
+  std::vector<std::vector<Copy>> groups;                     // committed, oldest first
+  std::vector<Copy> copies;                                  // not committed
   std::vector<std::vector<std::function<void()>>> products;  // of a warpgroup, likewise
   std::vector<std::function<void()>> uncommitted_products;
 };

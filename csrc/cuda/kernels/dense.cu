@@ -1,7 +1,6 @@
 #include "cuda/kernels/dense.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <initializer_list>
 #include <stdexcept>
 
@@ -43,9 +42,11 @@ DenseProduct Product(int num_tokens, const Rows& in, std::initializer_list<Weigh
 template <class Weights>
 DenseShape BestShape(const DenseProduct& p) {
   if (p.num_tokens <= kFewTokens) return DenseShape::k16x8;
-  if (p.num_tokens <= Shape32x32<Weights>::kTokens) return DenseShape::k32x32;
-  if (DenseTile<Weights>::kWide && p.num_tokens > 256 && HasWarpgroups()) {
-    return DenseShape::kWide128x128;
+  // Measured on an H200. With few tokens and rows there are too few blocks of so many rows.
+  constexpr int kWideTokens = 128, kWideRowTiles = 4096;
+  if (DenseTile<Weights>::kWide && HasWarpgroups() &&
+      (p.num_tokens > kWideTokens || p.row_tiles > kWideRowTiles)) {
+    return DenseShape::kWide128x64;
   }
   const DeviceProperties& device = CurrentDevice();
   DenseShape best = DenseShape::kAuto;
@@ -65,7 +66,7 @@ DenseShape BestShape(const DenseProduct& p) {
     least = total;
   };
   consider(Shape128x128<Weights>(), DenseShape::k128x128, 9);
-  consider(Shape64x64<Weights>(), DenseShape::k64x64, 4);
+  consider(Shape64x64<Weights>(), DenseShape::k64x64, 5);
   consider(Shape32x32<Weights>(), DenseShape::k32x32, 2);
   return best;
 }
@@ -73,7 +74,6 @@ DenseShape BestShape(const DenseProduct& p) {
 template <class Weights, class Store>
 void RunShape(const DenseProduct& p, const Store& store, DenseShape shape, Stream stream) {
   if (shape == DenseShape::kAuto) shape = BestShape<Weights>(p);
-  if (const char* f = std::getenv("MOTET_DEV_SHAPE"); f && p.num_tokens > kFewTokens) shape = static_cast<DenseShape>(std::atoi(f));
   switch (shape) {
     case DenseShape::k128x128:
       return LaunchManyTokens<Shape128x128<Weights>>(p, store, stream);
@@ -82,10 +82,7 @@ void RunShape(const DenseProduct& p, const Store& store, DenseShape shape, Strea
     case DenseShape::k32x32:
       return LaunchManyTokens<Shape32x32<Weights>>(p, store, stream);
     case DenseShape::kWide128x64:
-      if constexpr (DenseTile<Weights>::kWide) return LaunchWide<Weights, 64>(p, store, stream);
-      break;
-    case DenseShape::kWide128x128:
-      if constexpr (DenseTile<Weights>::kWide) return LaunchWide<Weights, 128>(p, store, stream);
+      if constexpr (DenseTile<Weights>::kWide) return LaunchWide<Weights>(p, store, stream);
       break;
     default:
       return LaunchFewTokens<Weights>(p, store, stream);

@@ -18,9 +18,7 @@ enum class DenseShape {
   k32x32,
   k64x64,
   k128x128,
-  // By warpgroups (wide_product.cuh), where HasWarpgroups() and weights have no scales of blocks.
-  kWide128x64,
-  kWide128x128,
+  kWide128x64,  // by warpgroups, where HasWarpgroups() and weights have no scales of blocks
 };
 
 // q = rope(in Wq + bq); rope(in Wk + bk) and in Wv + bv go into the cache. All as half precision,

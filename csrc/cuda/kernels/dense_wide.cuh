@@ -1,4 +1,4 @@
-// Many tokens on Hopper (wide_product.cuh): a block has 128 rows and kTokens tokens.
+// Many tokens on Hopper (wide_product.cuh): a block has 128 rows and 64 tokens.
 #pragma once
 
 #include "cuda/kernels/dense_product.cuh"
@@ -8,22 +8,19 @@
 
 namespace motet::cuda {
 
-template <class Weights, int kTokens, class Store>
-__global__ void __launch_bounds__(kWideThreads, kTokens <= 64 ? 2 : 1)
-    DenseWideKernel(DenseProduct p, Store store) {
+inline constexpr int kDenseWideTokens = 64;
+
+template <class Weights, class Store>
+__global__ void __launch_bounds__(kWideThreads, 2) DenseWideKernel(DenseProduct p, Store store) {
 #ifdef MOTET_HAS_WARPGROUPS
   const int tile = static_cast<int>(blockIdx.y) * kWideWarps + WarpIndex();
-  const int first_token = static_cast<int>(blockIdx.x) * kTokens;
+  const int first_token = static_cast<int>(blockIdx.x) * kDenseWideTokens;
   // Tiles and tokens that only fill up the block are the last one again, and not stored.
   const int tile_there = min(tile, p.row_tiles - 1);
-  float total[kTokens / 8][4] = {};
-  WideProduct<DenseTile<Weights>, kTokens>(
-      reinterpret_cast<const uint4*>(p.weights) +
-          p.TileAt<Weights>(tile_there),
-      p.steps, p.in.data,
-      [&](int i) {
-        return min(first_token + i, p.num_tokens - 1) * static_cast<int>(p.in.stride);
-      },
+  float total[kDenseWideTokens / 8][4] = {};
+  WideProduct<DenseTile<Weights>, kDenseWideTokens>(
+      reinterpret_cast<const uint4*>(p.weights) + p.TileAt<Weights>(tile_there), p.steps, p.in.data,
+      [&](int i) { return min(first_token + i, p.num_tokens - 1) * static_cast<int>(p.in.stride); },
       [] {
         WaitForInputs();
         LetNextStart();
@@ -32,9 +29,9 @@ __global__ void __launch_bounds__(kWideThreads, kTokens <= 64 ? 2 : 1)
   if (tile >= p.row_tiles) return;
   const auto rows = store.Rows(tile);
   const float2 units = p.Units<Weights>(tile);
-  constexpr int kAtOnce = kTokens <= 64 ? 2 : 4;  // by registers
+  constexpr int kAtOnce = 2;  // by registers
 #pragma unroll
-  for (int first = 0; first < kTokens / 8; first += kAtOnce) {
+  for (int first = 0; first < kDenseWideTokens / 8; first += kAtOnce) {
     typename Store::LaneTokens tokens[kAtOnce];
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
@@ -49,12 +46,12 @@ __global__ void __launch_bounds__(kWideThreads, kTokens <= 64 ? 2 : 1)
 #endif
 }
 
-template <class Weights, int kTokens, class Store>
+template <class Weights, class Store>
 void LaunchWide(const DenseProduct& p, const Store& store, Stream stream) {
   const auto blocks = [](int size, int of) { return static_cast<unsigned>((size + of - 1) / of); };
-  Launch(DenseWideKernel<Weights, kTokens, Store>,
-         {dim3(blocks(p.num_tokens, kTokens), blocks(p.row_tiles, kWideWarps)), kWideThreads,
-          WideStages<DenseTile<Weights>, kTokens>::kBytes + kWideAlignment},
+  Launch(DenseWideKernel<Weights, Store>,
+         {dim3(blocks(p.num_tokens, kDenseWideTokens), blocks(p.row_tiles, kWideWarps)),
+          kWideThreads, WideStages<DenseTile<Weights>, kDenseWideTokens>::kBytes + kWideAlignment},
          static_cast<cudaStream_t>(stream), p, store);
 }
 

@@ -52,9 +52,9 @@ constexpr int64_t MaxExpertTiles(int num_tokens, int64_t experts, int64_t expert
 
 // Also for fewer tokens.
 constexpr int64_t ExpertListsBytes(int num_tokens, int64_t experts, int64_t experts_per_token) {
-  const int64_t tiles = std::max(
-      MaxExpertTiles(num_tokens, experts, experts_per_token),
-      MaxExpertTiles(std::min(num_tokens, kFewMoeTokens), experts, experts_per_token));
+  const int64_t tiles =
+      std::max(MaxExpertTiles(num_tokens, experts, experts_per_token),
+               MaxExpertTiles(std::min(num_tokens, kFewMoeTokens), experts, experts_per_token));
   return tiles * static_cast<int64_t>(sizeof(ExpertTile)) +
          num_tokens * experts_per_token * 2 * static_cast<int64_t>(sizeof(int32_t));
 }

@@ -36,7 +36,8 @@ void LaunchProduct(const MoeArgs& args, const ExpertProduct& product, int64_t ou
   if constexpr (Tile::kWide) {
     if (args.kernel == MoeKernel::kWarpgroupMma ||
         (args.kernel == MoeKernel::kAuto && HasWarpgroups())) {
-      Launch(MoeWideKernel<Tile, Output>, {blocks(kWideRows), kMoeThreads,
+      Launch(MoeWideKernel<Tile, Output>,
+             {blocks(kWideRows), kMoeThreads,
               WideStages<Tile, kManyMoeTokens>::kBytes + kWideAlignment},
              stream, product, output);
       return;

@@ -1,6 +1,6 @@
-// Products of the experts for many tokens each, on Hopper (wide_product.cuh). A block has 128 rows of
-// an expert's matrix and up to 64 of its tokens; two blocks share a multiprocessor,
-// for decoding weights is a chain of instructions that other warps must fill in.
+// Products of the experts for many tokens each, on Hopper (wide_product.cuh). A block has 128 rows
+// of an expert's matrix and up to 64 of its tokens; two blocks share a multiprocessor, for decoding
+// weights is a chain of instructions that other warps must fill in.
 #pragma once
 
 #include "cuda/kernels/moe_store.cuh"

@@ -1,6 +1,6 @@
 // Products for many tokens on Hopper: warpgroup mma, whose tensor cores are half as fast again as
 // mma.sync finds them, and take tokens from shared memory by themselves. A block has a row tile a
-// warp, 128 rows, and up to 128 tokens. Weights are decoded into registers, one step while the one
+// warp, 128 rows, and up to 64 tokens. Weights are decoded into registers, one step while the one
 // before is multiplied. The order of sums is that of dense_tile.cuh, the bits those of MmaF16.
 #pragma once
 
@@ -17,7 +17,7 @@ inline constexpr int kWideRows = kWideWarps * kTileRows;
 template <class Tile, int kTokens>
 struct WideStages {
   // By shared memory: two blocks of up to 64 tokens share a multiprocessor's.
-  static constexpr int kSteps = Tile::kBytes <= 1024 || kTokens > 64 ? 3 : 2;
+  static constexpr int kSteps = Tile::kBytes <= 1024 ? 3 : 2;
   static constexpr int kTokenBytes = kStepColumns * 2;
   static constexpr int kStepTokens = kTokens * kTokenBytes;
   static constexpr int kWeightsAt = 2 * kSteps * kStepTokens;
@@ -34,8 +34,8 @@ __device__ __forceinline__ char* WideSharedMemory() {
 }
 
 // `total`, zeros, plus the warp's row tile times the block's tokens. `row` is where the tile's
-// weights start; token_at(i) where the row of token i starts in `in`. All must be there. Weights are
-// asked for before wait_for_inputs(), tokens after it.
+// weights start; token_at(i) where the row of token i starts in `in`. All must be there. Weights
+// are asked for before wait_for_inputs(), tokens after it.
 template <class Tile, int kTokens, class TokenAt, class Wait>
 __device__ __forceinline__ void WideProduct(const uint4* row, int steps, const uint16_t* in,
                                             const TokenAt& token_at, const Wait& wait_for_inputs,
@@ -90,7 +90,8 @@ __device__ __forceinline__ void WideProduct(const uint4* row, int steps, const u
   const auto load_tokens = [&](int step, uint4(&to)[kTokenVectors]) {
     const char* columns = reinterpret_cast<const char*>(in) + step * Stages::kTokenBytes;
 #pragma unroll
-    for (int i = 0; i < kTokenVectors; ++i) to[i] = *reinterpret_cast<const uint4*>(columns + at[i]);
+    for (int i = 0; i < kTokenVectors; ++i)
+      to[i] = *reinterpret_cast<const uint4*>(columns + at[i]);
   };
   const auto store_tokens = [&](int place, const uint4(&from)[kTokenVectors]) {
 #pragma unroll
