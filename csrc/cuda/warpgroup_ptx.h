@@ -26,8 +26,9 @@ __device__ __forceinline__ void WarpgroupFence() {
 // places: chunk c of token n lies at c ^ n % 8. It points to the first of the 16 columns in token
 // 0.
 //
-// Operands and sums must not be touched until WarpgroupWait() says that they are done with. Sums
-// are those of mma.sync to the bit, as measured on an H200.
+// Operands and sums must not be touched until WarpgroupWait() says that they are done with:
+// operands are to be kept till then by KeepOperands(). Sums are those of mma.sync to the bit, as
+// measured on an H200.
 template <int kTokens>
 __device__ __forceinline__ void WarpgroupMmaF16(float (&d)[kTokens / 8][4], const uint32_t (&a)[4],
                                                 const char* b, bool accumulate);
@@ -110,6 +111,15 @@ __device__ __forceinline__ void WarpgroupCommit() {
 template <int kGroupsLeft>
 __device__ __forceinline__ void WarpgroupWait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kGroupsLeft) : "memory");
+}
+
+// Operands of products that have been waited for. Compilers think them dead at the product, and put
+// something else into their registers while it still reads them, unless they are needed later.
+__device__ __forceinline__ void KeepOperands(const uint32_t (&a)[2][4]) {
+#pragma unroll
+  for (const auto& operand : a) {
+    asm volatile("" ::"r"(operand[0]), "r"(operand[1]), "r"(operand[2]), "r"(operand[3]));
+  }
 }
 
 #endif

@@ -138,6 +138,7 @@ inline void CopyAsync4(void* shared, const void* global) {
 }
 
 inline void FenceForWarpgroup() {}
+inline void KeepOperands(const uint32_t (&)[2][4]) {}
 inline void WarpgroupFence() {}
 template <int kTokens>
 void WarpgroupMmaF16(float (&d)[kTokens / 8][4], const uint32_t (&a)[4], const char* b,

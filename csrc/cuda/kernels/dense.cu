@@ -42,12 +42,6 @@ DenseProduct Product(int num_tokens, const Rows& in, std::initializer_list<Weigh
 template <class Weights>
 DenseShape BestShape(const DenseProduct& p) {
   if (p.num_tokens <= kFewTokens) return DenseShape::k16x8;
-  // Measured on an H200. With few tokens and rows there are too few blocks of so many rows.
-  constexpr int kWideTokens = 128, kWideRowTiles = 4096;
-  if (DenseTile<Weights>::kWide && HasWarpgroups() &&
-      (p.num_tokens > kWideTokens || p.row_tiles > kWideRowTiles)) {
-    return DenseShape::kWide128x64;
-  }
   const DeviceProperties& device = CurrentDevice();
   DenseShape best = DenseShape::kAuto;
   int64_t least = 0;

@@ -18,7 +18,9 @@ enum class DenseShape {
   k32x32,
   k64x64,
   k128x128,
-  kWide128x64,  // by warpgroups, where HasWarpgroups() and weights have no scales of blocks
+  // By warpgroups, where HasWarpgroups() and weights have no scales of blocks. Not chosen by kAuto
+  // before it has been seen right on a GPU at full size.
+  kWide128x64,
 };
 
 // q = rope(in Wq + bq); rope(in Wk + bk) and in Wv + bv go into the cache. All as half precision,

@@ -1,7 +1,8 @@
 // Products for many tokens on Hopper: warpgroup mma, whose tensor cores are half as fast again as
 // mma.sync finds them, and take tokens from shared memory by themselves. A block has a row tile a
-// warp, 128 rows, and up to 64 tokens. Weights are decoded into registers, one step while the one
-// before is multiplied. The order of sums is that of dense_tile.cuh, the bits those of MmaF16.
+// warp, 128 rows, and up to 64 tokens. Weights are decoded into registers, one block of 32 columns
+// while the one before is multiplied. The order of sums is that of dense_tile.cuh, the bits those
+// of MmaF16.
 #pragma once
 
 #include "cuda/kernels/dense_tile.cuh"
@@ -13,7 +14,8 @@ inline constexpr int kWideRows = kWideWarps * kTileRows;
 
 // Shared memory is two stages of kSteps steps: one is multiplied while the other comes. Only when
 // nothing is on its way is the fence before products of warpgroups free: it waits for all copies of
-// a thread. So stages are long. Tokens of all steps come first, then weights of all steps.
+// a thread. So stages are long, and their copies start together. Tokens of all steps come first,
+// then weights of all steps.
 template <class Tile, int kTokens>
 struct WideStages {
   // By shared memory: two blocks of up to 64 tokens share a multiprocessor's.
@@ -42,31 +44,17 @@ __device__ __forceinline__ void WideProduct(const uint4* row, int steps, const u
                                             float (&total)[kTokens / 8][4]) {
   using Stages = WideStages<Tile, kTokens>;
   static_assert(Tile::kWide);
-  constexpr int kVectors = Tile::kBytes / 16;
-  constexpr int kChunks = kStepColumns / 8, kTokensAtOnce = kWideThreads / kChunks;
-  constexpr int kTokenVectors = (kTokens + kTokensAtOnce - 1) / kTokensAtOnce;  // of a thread
+  constexpr int kCopies = kTokens / kWideWarps, kVectors = Tile::kBytes / 16;
   const int lane = LaneIndex(), warp = WarpIndex();
   char* const tokens = WideSharedMemory();
   char* const weights = tokens + Stages::kWeightsAt + warp * Tile::kBytes;
 
-  // Tokens come by registers, eight columns a thread. Operand A of a step of 16 columns has columns
-  // 8t + 4h + 2j (dense_tile.cuh, mxfp4.cuh) where B has 16h + 2t + 8j: of chunk t of 32 columns
-  // word 2h + j becomes word t of chunk 2h + j. (Asynchronous copies of words took longer than all
-  // else.)
-  const int chunk = static_cast<int>(threadIdx.x) % kChunks;
-  const int first_token = static_cast<int>(threadIdx.x) / kChunks;
-  static_assert(kTokensAtOnce % 8 == 0);
-  const auto store_token = [&](int place, int i, const uint4& v) {
-    if (kTokens % kTokensAtOnce != 0 && first_token + i * kTokensAtOnce >= kTokens) return;
-    char* const to = tokens + place * Stages::kStepTokens +
-                     (first_token + i * kTokensAtOnce) * Stages::kTokenBytes + 4 * (chunk % 4);
-    const uint32_t words[4] = {v.x, v.y, v.z, v.w};
-#pragma unroll
-    for (int w = 0; w < 4; ++w) {
-      const int chunk_of_word = (chunk / 4 * 4 + w) ^ first_token % 8;
-      *reinterpret_cast<uint32_t*>(to + 16 * chunk_of_word) = words[w];
-    }
-  };
+  // A warp copies a token's 128 bytes at once, a word a lane. Operand A of a step of 16 columns has
+  // columns 8t + 4h + 2j (dense_tile.cuh, mxfp4.cuh) where B has 16h + 2t + 8j: words t of chunk
+  // 2h + j.
+  const int chunk = lane / 16 * 4 + lane % 4, word = lane / 4 % 4;
+  char* const to = tokens + warp * Stages::kTokenBytes + 16 * (chunk ^ warp) + 4 * word;
+  static_assert(kWideWarps == 8);  // so that a warp's tokens are all `warp` modulo 8
   // A step's place is that of its tokens and its weights in shared memory.
   const auto copy_weights = [&](int step, int place) {
     const uint4* from = row + step * kVectors + lane;
@@ -81,32 +69,21 @@ __device__ __forceinline__ void WideProduct(const uint4* row, int steps, const u
     if (s < steps) copy_weights(s, s);
   }
   wait_for_inputs();
-  uint32_t at[kTokenVectors];  // bytes; unsigned numbers of 32 bits cost least to add to an address
+  uint32_t at[kCopies];  // bytes; unsigned numbers of 32 bits cost least to add to an address
 #pragma unroll
-  for (int i = 0; i < kTokenVectors; ++i) {
-    const int token = min(first_token + i * kTokensAtOnce, kTokens - 1);
-    at[i] = 2 * static_cast<uint32_t>(token_at(token)) + 16 * chunk;
+  for (int i = 0; i < kCopies; ++i) {
+    at[i] = 2 * static_cast<uint32_t>(token_at(warp + kWideWarps * i)) + 4 * lane;
   }
-  const auto load_tokens = [&](int step, uint4(&to)[kTokenVectors]) {
+  const auto copy_tokens = [&](int step, int place) {
     const char* columns = reinterpret_cast<const char*>(in) + step * Stages::kTokenBytes;
 #pragma unroll
-    for (int i = 0; i < kTokenVectors; ++i)
-      to[i] = *reinterpret_cast<const uint4*>(columns + at[i]);
-  };
-  const auto store_tokens = [&](int place, const uint4(&from)[kTokenVectors]) {
-#pragma unroll
-    for (int i = 0; i < kTokenVectors; ++i) store_token(place, i, from[i]);
-  };
-  {
-    uint4 first[Stages::kSteps][kTokenVectors];
-#pragma unroll
-    for (int s = 0; s < Stages::kSteps; ++s) {
-      if (s < steps) load_tokens(s, first[s]);
+    for (int i = 0; i < kCopies; ++i) {
+      CopyAsync4(to + (place * kTokens + i * kWideWarps) * Stages::kTokenBytes, columns + at[i]);
     }
+  };
 #pragma unroll
-    for (int s = 0; s < Stages::kSteps; ++s) {
-      if (s < steps) store_tokens(s, first[s]);
-    }
+  for (int s = 0; s < Stages::kSteps; ++s) {
+    if (s < steps) copy_tokens(s, s);
   }
   CopyCommit();
 
@@ -117,7 +94,7 @@ __device__ __forceinline__ void WideProduct(const uint4* row, int steps, const u
   };
   int segment_end = end_of_segment(0), place = 0;
   // Of both blocks of 32 columns: one is decoded while the one before is multiplied.
-  uint32_t a[2][2][4];
+  uint32_t a[2][2][4] = {};
 #pragma unroll 1
   for (int first = 0; first < steps; first += Stages::kSteps) {
     CopyWait<0>();
@@ -126,21 +103,19 @@ __device__ __forceinline__ void WideProduct(const uint4* row, int steps, const u
     const int next_place = Stages::kSteps - place, end = min(first + Stages::kSteps, steps);
 #pragma unroll
     for (int s = 0; s < Stages::kSteps; ++s) {
-      if (end + s < steps) copy_weights(end + s, next_place + s);
+      if (end + s >= steps) break;
+      copy_tokens(end + s, next_place + s);
+      copy_weights(end + s, next_place + s);
     }
     CopyCommit();
 #pragma unroll 1
     for (int step = first; step < end; ++step, ++place) {
-      const Tile tile = Tile::LoadShared(
-          reinterpret_cast<const uint8_t*>(weights + place * Stages::kStepWeights));
+      const auto* step_weights =
+          reinterpret_cast<const uint8_t*>(weights + place * Stages::kStepWeights);
       const char* step_tokens = tokens + place * Stages::kStepTokens;
-      // The same step of the next stage.
-      const bool comes = step + Stages::kSteps < steps;
-      uint4 coming[kTokenVectors];
-      if (comes) load_tokens(step + Stages::kSteps, coming);
 #pragma unroll
       for (int block = 0; block < 2; ++block) {
-        const auto decoded = tile.Decode(block);
+        const auto decoded = Tile::LoadShared(step_weights).Decode(block);
 #pragma unroll
         for (int h = 0; h < 2; ++h) decoded.OperandA(h, a[block][h]);
         WarpgroupFence();
@@ -151,8 +126,8 @@ __device__ __forceinline__ void WideProduct(const uint4* row, int steps, const u
         }
         WarpgroupCommit();
         WarpgroupWait<1>();
+        KeepOperands(a[1 - block]);
       }
-      if (comes) store_tokens(next_place + step - first, coming);
       if (step + 1 < segment_end) continue;
       segment_end = end_of_segment(segment_end);
       accumulate = false;
@@ -164,6 +139,7 @@ __device__ __forceinline__ void WideProduct(const uint4* row, int steps, const u
       }
     }
     WarpgroupWait<0>();
+    KeepOperands(a[1]);
     place = next_place;
   }
   CopyWait<0>();
