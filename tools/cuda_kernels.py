@@ -1,9 +1,10 @@
 """Compiles every CUDA kernel and holds its machine code to csrc/cuda/kernels/limits.toml.
 
-    python tools/cuda_kernels.py
+    python -m tools.cuda_kernels
 
 Prints a line for each kernel and each architecture: registers, memory, and counts of instructions
-that say whether it can be fast. Fails on local memory (stack frames, spills), on more registers
+that say whether it can be fast. Fails on local memory (stack frames, spills), on registers of a
+warpgroup's product that are written too early (warpgroup_hazards.py), on more registers
 than the file allows, on missing wide loads or tensor-core instructions where it asks for them, and
 where the file does not name the kernels that there are. Needs nvcc, cuobjdump, nvdisasm and
 c++filt; .ci/cuda-kernels finds or gets them.
@@ -23,6 +24,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tools.warpgroup_hazards import overwritten
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ROOT / "csrc" / "cuda" / "sources.cmake"
@@ -49,6 +52,7 @@ class Kernel:
     wide_loads: int  # instructions that load 16 bytes a thread from global memory
     tensor_cores: int  # instructions
     instructions: int
+    hazards: int = 0  # writes of what a product of a warpgroup may still read
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,8 @@ def _defects(kernel: Kernel) -> Iterable[str]:
             f"local memory: {kernel.stack} bytes of stack, {kernel.spills} bytes of spills,"
             f" {kernel.local} instructions"
         )
+    if kernel.hazards:
+        yield f"{kernel.hazards} writes of registers that a product may still read"
     if not kernel.threads:
         yield "no __launch_bounds__"
     if _given(kernel.registers) * kernel.threads > REGISTERS:
@@ -204,6 +210,7 @@ def instructions_of(disassembly: str) -> dict[str, dict[str, int]]:
             ),
             "tensor_cores": sum(opcode.split(".")[0] in _TENSOR_CORES for opcode in opcodes),
             "instructions": len(opcodes),
+            "hazards": len(overwritten(code)),
         }
     return counts
 

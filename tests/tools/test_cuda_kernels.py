@@ -111,7 +111,7 @@ ptxas info    : Used 10 registers, used 0 barriers, 376 bytes cmem[0]
         /*0060*/                   NOP;                                    /* 0x00 */
 """
     assert instructions_of(disassembly) == {
-        "_Z1aPf": {"local": 2, "wide_loads": 2, "tensor_cores": 1, "instructions": 6}
+        "_Z1aPf": {"local": 2, "wide_loads": 2, "tensor_cores": 1, "instructions": 6, "hazards": 0}
     }
     elf = """.nv.info._Z1aPf
 	Attribute:	EIATTR_MAX_THREADS
