@@ -226,9 +226,17 @@ class EngineBench:
     def submit(self, n_prompt: int, seed: int, n_new: int) -> int:
         return self.engine.submit(token_ids(n_prompt, self.vocab, seed), self.greedy, n_new)
 
+    def step(self) -> int:
+        """How many sequences got a token. What fails is no figure."""
+        events = self.engine.step()
+        for event in events:
+            if event.error:
+                raise SystemExit(event.error)
+        return len(events)
+
     def finish(self) -> None:
         while not self.engine.idle:
-            self.engine.step()
+            self.step()
 
     def prefill(self, n: int, seed: int) -> float:
         start = time.perf_counter()
@@ -242,7 +250,7 @@ class EngineBench:
         requests = [self.submit(context, seed, n_new) for seed in range(batch)]
         full = 0
         while full < SKIPPED:
-            full += len(self.engine.step()) == batch
+            full += self.step() == batch
             if self.engine.idle:
                 raise SystemExit(f"{batch} requests never ran at once: too few pages")
         return requests
@@ -251,7 +259,7 @@ class EngineBench:
         """Seconds of each step of one token for each of `batch` requests."""
         requests = self.decoding(batch, context or self.args.context)
         times = [time.perf_counter()]
-        while len(times) <= self.args.decoded and len(self.engine.step()) == batch:
+        while len(times) <= self.args.decoded and self.step() == batch:
             times.append(time.perf_counter())
         for request in requests:
             self.engine.cancel(request)
@@ -284,7 +292,7 @@ def kernels(args: argparse.Namespace) -> None:
 
     def decode_steps() -> None:
         for _ in range(PROFILED):
-            bench.engine.step()
+            bench.step()
 
     for batch in args.batches:
         requests = bench.decoding(batch, args.context)
