@@ -163,8 +163,8 @@ void Backend::Route(const motet::RouteArgs& args) {
   cuda::Route({tokens, args.tokens.slots, ws_.x, w.post_attention_norm,
                static_cast<float>(config_.rms_norm_eps), Bf16(w.router), w.router_bias,
                static_cast<int>(config_.hidden_size), static_cast<int>(config_.num_experts), k,
-             ws_.router_logits, ws_.router_ticket, Normed(), ws_.experts, ws_.expert_weights,
-             ExpertListsIn(ws_.expert_lists, tokens, config_.num_experts, k)},
+               ws_.router_logits, ws_.router_ticket, Normed(), ws_.experts, ws_.expert_weights,
+               ExpertListsIn(ws_.expert_lists, tokens, config_.num_experts, k)},
               stream_);
 }
 
@@ -173,8 +173,7 @@ void Backend::Moe(const motet::MoeArgs& args) {
   const int tokens = args.tokens.num_tokens, k = static_cast<int>(config_.experts_per_token);
   NextNorm next{};
   if (args.next) {
-    next = {args.next->input_norm, static_cast<float>(config_.rms_norm_eps),
-            Normed()};
+    next = {args.next->input_norm, static_cast<float>(config_.rms_norm_eps), Normed()};
   }
   cuda::Moe({tokens, static_cast<int>(config_.num_experts), k, w.gate_up.first, w.down.first,
              w.gate_up_bias, w.down_bias, static_cast<float>(config_.swiglu_limit), Normed(),
