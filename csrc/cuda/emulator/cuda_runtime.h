@@ -77,6 +77,8 @@ void WaitProducts(int groups_left);
 struct Stream;
 void Run(const Stream* stream, dim3 grid, dim3 block, size_t shared_bytes,
          const std::function<void()>& kernel);
+// Copies of other threads of the host: pages that a kernel is not shown yet must not change.
+void BetweenKernels(const std::function<void()>& work);
 void Enqueue(Stream* stream, std::function<void()> work);
 
 }  // namespace motet::emulator

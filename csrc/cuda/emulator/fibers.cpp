@@ -295,4 +295,9 @@ void Run(const Stream* stream, dim3 grid, dim3 block, size_t shared_bytes,
   EndKernel(stream);
 }
 
+void BetweenKernels(const std::function<void()>& work) {
+  const std::lock_guard lock(machine_mutex);
+  work();
+}
+
 }  // namespace motet::emulator

@@ -150,15 +150,19 @@ cudaError_t cudaFreeHost(void* pointer) {
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t size, cudaMemcpyKind,
                             cudaStream_t stream) {
   Enqueue(stream, [=] {
-    motet::emulator::HostWrites(to, size);
-    std::memcpy(to, from, size);
+    motet::emulator::BetweenKernels([=] {
+      motet::emulator::HostWrites(to, size);
+      std::memcpy(to, from, size);
+    });
   });
   return cudaSuccess;
 }
 cudaError_t cudaMemsetAsync(void* to, int value, size_t size, cudaStream_t stream) {
   Enqueue(stream, [=] {
-    motet::emulator::HostWrites(to, size);
-    std::memset(to, value, size);
+    motet::emulator::BetweenKernels([=] {
+      motet::emulator::HostWrites(to, size);
+      std::memset(to, value, size);
+    });
   });
   return cudaSuccess;
 }
