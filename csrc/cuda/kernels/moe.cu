@@ -11,16 +11,15 @@
 namespace motet::cuda {
 namespace {
 
-template <class Tile, int kRowTiles, class Output>
+template <class Tile, class Output>
 void LaunchFew(const ExpertProduct& product, int64_t out_rows, int64_t max_tiles,
                const Output& output, cudaStream_t stream) {
-  constexpr int64_t kRows = kRowTiles * kTileRows;
-  const int64_t units = (out_rows + kRows - 1) / kRows;
-  const int64_t blocks = std::min(
-      units * max_tiles, int64_t{kFewMoeBlocks<kRowTiles>} * CurrentDevice().multiprocessors);
-  Launch(MoeFewKernel<Tile, kRowTiles, Output>,
-         {dim3(static_cast<unsigned>(blocks)), kFewMoeThreads, FewSums<kRowTiles>::kBytes}, stream,
-         product, static_cast<int>(units), static_cast<int>(max_tiles), output);
+  const int64_t units = (out_rows + kTileRows - 1) / kTileRows;
+  const int64_t blocks =
+      std::min(units * max_tiles, int64_t{kFewMoeBlocks} * CurrentDevice().multiprocessors);
+  Launch(MoeFewKernel<Tile, Output>,
+         {dim3(static_cast<unsigned>(blocks)), kFewMoeThreads, FewSums::kBytes}, stream, product,
+         static_cast<int>(units), static_cast<int>(max_tiles), output);
 }
 
 template <class Tile, class Output>
@@ -28,7 +27,7 @@ void LaunchProduct(const MoeArgs& args, const ExpertProduct& product, int64_t ou
                    const Output& output, cudaStream_t stream) {
   const int64_t tiles = MaxExpertTiles(args.num_tokens, args.num_experts, args.experts_per_token);
   if (AreFewMoeTokens(args.num_tokens)) {
-    return LaunchFew<Tile, 1>(product, out_rows, tiles, output, stream);
+    return LaunchFew<Tile>(product, out_rows, tiles, output, stream);
   }
   const auto blocks = [&](int rows) {
     return dim3(static_cast<unsigned>((out_rows + rows - 1) / rows), static_cast<unsigned>(tiles));

@@ -1,11 +1,11 @@
 // Products of the experts for few tokens each: bound by reading the weights, once. So some of them
 // are on their way at all times.
 //
-// A unit is 16 rows of an expert's matrix (or 32, where tokens are many enough that reading them
-// counts) and up to 32 of its tokens. A block takes a run of units, with a warp for each segment of
-// the columns and one more that adds the segments. A warp keeps the weights of its next steps in
-// registers: those of a step are followed by others as soon as they have been decoded, be these of
-// the next unit. Those of the first are read before the inputs are there if it can know the expert.
+// A unit is 16 rows of an expert's matrix and up to 16 of its tokens. A block takes a run of units,
+// with a warp for each segment of the columns and one more that adds the segments. A warp keeps the
+// weights of its next steps in registers: those of a step are followed by others as soon as they
+// have been decoded, be these of the next unit. Those of the first are read before the inputs are
+// there if it can know the expert.
 #pragma once
 
 #include "cuda/kernels/moe_tile.cuh"
@@ -19,8 +19,7 @@ inline constexpr int kMaxFewTiles =
 static_assert(kMaxFewTiles <= kFewMoeThreads);
 
 // Blocks on a multiprocessor, by registers.
-template <int kRowTiles>
-inline constexpr int kFewMoeBlocks = kRowTiles == 1 ? 2 : 1;
+inline constexpr int kFewMoeBlocks = 2;
 
 // Tile `index` of the lists (in shared memory) and a unit of its rows.
 struct FewUnit {
@@ -35,22 +34,21 @@ struct FewUnit {
 
 // Sums of the segments on their way to the warp that adds them: of a token, 16 rows, whose lanes
 // are in different banks both when they write (by t) and when they read (by token).
-template <int kRowTiles>
 struct FewSums {
   static constexpr int kTokenTiles = kFewTileTokens / kTokenTile;
-  static constexpr int kBuffers = kRowTiles == 1 ? 2 : 1;
+  static constexpr int kBuffers = 2;  // one is written while the other is read
   static constexpr int kStride = kTileRows + 4;
   static constexpr int kTile = kTokenTile * kStride;  // of floats
-  static constexpr int kBuffer = kSegments * kRowTiles * kTokenTiles * kTile;
+  static constexpr int kBuffer = kSegments * kTokenTiles * kTile;
   static constexpr int kBytes = kBuffers * kBuffer * 4;
 
-  __device__ __forceinline__ static int At(int segment, int row_tile, int token_tile) {
-    return ((segment * kRowTiles + row_tile) * kTokenTiles + token_tile) * kTile;
+  __device__ __forceinline__ static int At(int segment, int token_tile) {
+    return (segment * kTokenTiles + token_tile) * kTile;
   }
 };
 
 // What a warp does: the products of one segment of `num_units` units from `first` on, 1 or more.
-template <class Tile, int kRowTiles>
+template <class Tile>
 class FewSegment {
  public:
   __device__ __forceinline__ FewSegment(const ExpertProduct& p, const ExpertTile* lists,
@@ -73,42 +71,36 @@ class FewSegment {
       const ExpertTile& work = lists_[unit_.index];
       if (work.count <= kTokenTile) {
         RunTile<1>(work, sums);
-      } else if (work.count <= 2 * kTokenTile || Sums::kTokenTiles == 2) {
-        RunTile<2>(work, sums);
       } else {
-        RunTile<Sums::kTokenTiles>(work, sums);
+        RunTile<FewSums::kTokenTiles>(work, sums);
       }
     }
   }
 
  private:
-  using Sums = FewSums<kRowTiles>;
-  static constexpr int kAtOnce = kRowTiles == 1 ? Tile::kAtOnce : Tile::kWideAtOnce;
+  static constexpr int kAtOnce = Tile::kAtOnce;
 
   // Tiles that follow each other: `at` is in vectors of 16 bytes.
   struct Weights {
     int at, steps;
-    int next_row;  // vectors on to the next row of tiles
   };
 
   // Rows that only fill up the output have no weights.
   __device__ __forceinline__ int StepsOf(const FewUnit& unit) const {
-    return unit.row * kRowTiles < p_.TileRows() ? steps_ : 0;
+    return unit.row < p_.TileRows() ? steps_ : 0;
   }
 
   // From step `begin` of the segment on.
   __device__ __forceinline__ Weights WeightsOf(const FewUnit& unit, int begin) const {
-    const int tile_row = unit.row * kRowTiles;
-    // Instead of a row of tiles that is not there, the one before it again.
-    return {p_.TilesAt<Tile>(lists_[unit.index].expert, tile_row) +
+    return {p_.TilesAt<Tile>(lists_[unit.index].expert, unit.row) +
                 (first_step_ + begin) * (Tile::kBytes / 16),
-            StepsOf(unit) - begin, tile_row + 1 < p_.TileRows() ? p_.RowVectors<Tile>() : 0};
+            StepsOf(unit) - begin};
   }
 
   // What is to be read while steps from `begin` on are multiplied.
   __device__ __forceinline__ Weights WeightsAfter(int begin, int steps) const {
     if (begin + kAtOnce < steps) return WeightsOf(unit_, begin + kAtOnce);
-    if (units_ == 1) return {0, 0, 0};
+    if (units_ == 1) return {0, 0};
     FewUnit next = unit_;
     next.Advance(units_of_tile_);
     return WeightsOf(next, 0);
@@ -116,12 +108,8 @@ class FewSegment {
 
   __device__ __forceinline__ void Load(const Weights& weights, int i) {
     const auto* vectors = reinterpret_cast<const uint4*>(p_.weights) + weights.at;
-#pragma unroll
-    for (int r = 0; r < kRowTiles; ++r) {
-      ring_[i][r].LoadIf(
-          i < weights.steps,
-          reinterpret_cast<const uint8_t*>(vectors + r * weights.next_row) + i * Tile::kBytes);
-    }
+    ring_[i][0].LoadIf(i < weights.steps,
+                       reinterpret_cast<const uint8_t*>(vectors) + i * Tile::kBytes);
   }
 
   // Where the lane's columns of its token of a tile of them are. There are no tokens after the
@@ -154,7 +142,7 @@ class FewSegment {
     bool more;
     do {
       const int steps = StepsOf(unit_);
-      float acc[kRowTiles][kTokenTiles][4] = {};
+      float acc[1][kTokenTiles][4] = {};
       int begin = 0;
       do {
         const Weights ahead = WeightsAfter(begin, steps);
@@ -175,7 +163,7 @@ class FewSegment {
         if (kFetch) fetch(0);
         begin += kAtOnce;
       } while (begin < steps);
-      WriteSums(acc, sums);
+      WriteSums(acc[0], sums);
       more = unit_.row + 1 < units_of_tile_;
       unit_.Advance(units_of_tile_);
       --units_;
@@ -183,22 +171,17 @@ class FewSegment {
   }
 
   template <int kTokenTiles>
-  __device__ __forceinline__ void WriteSums(const float (&acc)[kRowTiles][kTokenTiles][4],
-                                            float* sums) const {
-    // One buffer: when the sums before these have been read. Two: those before them have.
-    if constexpr (Sums::kBuffers == 1) __syncthreads();
+  __device__ __forceinline__ void WriteSums(const float (&acc)[kTokenTiles][4], float* sums) const {
+    // The sums that were in the buffer have been read: those before these are being read.
     const int g = LaneIndex() / 4, t = LaneIndex() % 4;
-    sums += units_ % Sums::kBuffers * Sums::kBuffer + 2 * t * Sums::kStride + g;
+    sums += units_ % FewSums::kBuffers * FewSums::kBuffer + 2 * t * FewSums::kStride + g;
 #pragma unroll
-    for (int r = 0; r < kRowTiles; ++r) {
-#pragma unroll
-      for (int n = 0; n < kTokenTiles; ++n) {
-        float* to = sums + Sums::At(WarpIndex(), r, n);
-        to[0] = acc[r][n][0];
-        to[Sums::kStride] = acc[r][n][1];
-        to[8] = acc[r][n][2];
-        to[Sums::kStride + 8] = acc[r][n][3];
-      }
+    for (int n = 0; n < kTokenTiles; ++n) {
+      float* to = sums + FewSums::At(WarpIndex(), n);
+      to[0] = acc[n][0];
+      to[FewSums::kStride] = acc[n][1];
+      to[8] = acc[n][2];
+      to[FewSums::kStride + 8] = acc[n][3];
     }
     __syncthreads();
   }
@@ -208,59 +191,51 @@ class FewSegment {
   const int units_of_tile_, first_step_, steps_;
   FewUnit unit_;
   int units_;
-  Tile ring_[kAtOnce][kRowTiles];
+  Tile ring_[kAtOnce][1];  // as MultiplyAdd takes them
 };
 
 // What the last warp does. Calls output.StoreFour(pair, row, values of four rows); row may be past
 // the last.
-template <class Tile, int kRowTiles, class Output>
+template <class Tile, class Output>
 __device__ __forceinline__ void AddSegments(const ExpertProduct& p, const ExpertTile* lists,
                                             int units_of_tile, FewUnit unit, int units,
                                             const float* sums, const Output& output) {
-  using Sums = FewSums<kRowTiles>;
   const int token = LaneIndex() % kTokenTile, quarter = LaneIndex() / kTokenTile;
   for (; units > 0; --units) {
     const ExpertTile& work = lists[unit.index];
-    const int first_row = unit.row * kRowTiles * kTileRows + 4 * quarter;
-    float scale[kRowTiles][4], bias[kRowTiles][4];
+    const int first_row = unit.row * kTileRows + 4 * quarter;
+    float scale[4], bias[4];
 #pragma unroll
-    for (int r = 0; r < kRowTiles; ++r) {
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        const int row = first_row + r * kTileRows + j;
-        scale[r][j] = p.Unit<Tile>(work.expert, row);
-        bias[r][j] = p.Bias(work.expert, row);
-      }
+    for (int j = 0; j < 4; ++j) {
+      const int row = first_row + j;
+      scale[j] = p.Unit<Tile>(work.expert, row);
+      bias[j] = p.Bias(work.expert, row);
     }
-    if constexpr (Sums::kBuffers == 1) __syncthreads();
     __syncthreads();
-    const float* from =
-        sums + units % Sums::kBuffers * Sums::kBuffer + token * Sums::kStride + 4 * quarter;
+    const float* from = sums + units % FewSums::kBuffers * FewSums::kBuffer +
+                        token * FewSums::kStride + 4 * quarter;
     for (int n = 0; n * kTokenTile + token < work.count; ++n) {
+      float sum[4] = {};
 #pragma unroll
-      for (int r = 0; r < kRowTiles; ++r) {
-        float sum[4] = {};
-#pragma unroll
-        for (int s = 0; s < kSegments; ++s) {
-          const float4 more = *reinterpret_cast<const float4*>(from + Sums::At(s, r, n));
-          sum[0] = Add(sum[0], more.x);
-          sum[1] = Add(sum[1], more.y);
-          sum[2] = Add(sum[2], more.z);
-          sum[3] = Add(sum[3], more.w);
-        }
-#pragma unroll
-        for (int j = 0; j < 4; ++j) sum[j] = Add(Multiply(sum[j], scale[r][j]), bias[r][j]);
-        output.StoreFour(work.first + n * kTokenTile + token, first_row + r * kTileRows,
-                         {sum[0], sum[1], sum[2], sum[3]});
+      for (int s = 0; s < kSegments; ++s) {
+        const float4 more = *reinterpret_cast<const float4*>(from + FewSums::At(s, n));
+        sum[0] = Add(sum[0], more.x);
+        sum[1] = Add(sum[1], more.y);
+        sum[2] = Add(sum[2], more.z);
+        sum[3] = Add(sum[3], more.w);
       }
+#pragma unroll
+      for (int j = 0; j < 4; ++j) sum[j] = Add(Multiply(sum[j], scale[j]), bias[j]);
+      output.StoreFour(work.first + n * kTokenTile + token, first_row,
+                       {sum[0], sum[1], sum[2], sum[3]});
     }
     unit.Advance(units_of_tile);
   }
 }
 
 // `units_of_tile` units of rows for each of the lists' `max_tiles` tiles.
-template <class Tile, int kRowTiles, class Output>
-__global__ void __launch_bounds__(kFewMoeThreads, (kFewMoeBlocks<kRowTiles>))
+template <class Tile, class Output>
+__global__ void __launch_bounds__(kFewMoeThreads, kFewMoeBlocks)
     MoeFewKernel(ExpertProduct p, int units_of_tile, int max_tiles, Output output) {
   auto* sums = reinterpret_cast<float*>(SharedMemory());
   __shared__ ExpertTile lists[kMaxFewTiles];
@@ -271,7 +246,7 @@ __global__ void __launch_bounds__(kFewMoeThreads, (kFewMoeBlocks<kRowTiles>))
   const int num_units = Shuffle(lists[0].used, 0) * units_of_tile;
   // Blocks that share a multiprocessor, which are a grid's first and second halves, take runs that
   // follow each other: no two blocks with one more unit than others, and often the same tokens.
-  constexpr unsigned kBlocks = kFewMoeBlocks<kRowTiles>;
+  constexpr unsigned kBlocks = kFewMoeBlocks;
   const unsigned multiprocessors = gridDim.x / kBlocks;
   const unsigned place =
       blockIdx.x >= multiprocessors * kBlocks
@@ -287,11 +262,11 @@ __global__ void __launch_bounds__(kFewMoeThreads, (kFewMoeBlocks<kRowTiles>))
     if (p.lists_are_old) WaitForInputs();
     LetNextStart();
     if (segment == kSegments) {
-      AddSegments<Tile, kRowTiles>(p, lists, units_of_tile, unit, count, sums, output);
+      AddSegments<Tile>(p, lists, units_of_tile, unit, count, sums, output);
     }
     return;
   }
-  FewSegment<Tile, kRowTiles> product(p, lists, units_of_tile, unit, count, segment);
+  FewSegment<Tile> product(p, lists, units_of_tile, unit, count, segment);
   if (p.lists_are_old) WaitForInputs();
   LetNextStart();
   product.Run(sums);

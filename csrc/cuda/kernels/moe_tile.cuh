@@ -71,8 +71,7 @@ struct ExpertProduct {
 //   Multiply(d, first, weights, x)   as a format's of dense_tile.cuh
 struct Mxfp4Tile {
   static constexpr int kBytes = kMxfp4TileBytes, kRowBytes = kMxfp4RowBytes;
-  // Steps that a lane keeps in the kernel for few tokens, of one row of tiles, or two.
-  static constexpr int kAtOnce = 6, kWideAtOnce = 4;
+  static constexpr int kAtOnce = 6;     // steps that a lane keeps in the kernel for few tokens
   static constexpr int kStages = 4;     // of the kernel for many tokens
   static constexpr int kWarpTiles = 2;  // rows of them that a warp has there
   static constexpr bool kWide = true;
@@ -143,7 +142,7 @@ template <class Weights>
 struct DenseTile {
   static constexpr int kBytes = static_cast<int>(Weights::kTileBytes),
                        kRowBytes = static_cast<int>(Weights::kRowBytes);
-  static constexpr int kAtOnce = 1, kWideAtOnce = 1;
+  static constexpr int kAtOnce = 1;
   static constexpr bool kScaled = std::is_same_v<typename Weights::Decoded, ScaledOperands>;
   static constexpr bool kWide = !kScaled;
   static constexpr int kStages = kScaled ? 3 : 2;     // by shared memory
