@@ -34,6 +34,7 @@ LIMITS = ROOT / "csrc" / "cuda" / "kernels" / "limits.toml"
 ARCHITECTURES = {"sm_80": "compute_80", "sm_90a": "compute_90a"}
 FLAGS = ("-std=c++20", "-O3", "-DNDEBUG", "-Xptxas", "-v")  # as CMake's release build
 REGISTERS, THREADS = 65536, 2048  # of a multiprocessor
+MOST_OF_EMPTY = 8  # instructions of a kernel without a body
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Limit:
     registers: int
     wide_loads: bool = False
     tensor_cores: bool = False
+    only: str = ""  # the architecture that this is about; code for others is empty
 
 
 def read_limits(text: str) -> list[Limit]:
@@ -145,6 +147,10 @@ def _defects(kernel: Kernel) -> Iterable[str]:
 def _excesses(kernel: Kernel, limit: Limit) -> Iterable[str]:
     if kernel.registers > limit.registers:
         yield f"{kernel.registers} registers, at most {limit.registers} allowed"
+    if limit.only not in ("", kernel.architecture):
+        if kernel.instructions > MOST_OF_EMPTY:
+            yield f"{kernel.instructions} instructions, only {limit.only} should have any"
+        return
     if limit.wide_loads and not kernel.wide_loads:
         yield "no load of 16 bytes"
     if limit.tensor_cores and not kernel.tensor_cores:

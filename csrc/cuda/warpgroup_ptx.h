@@ -33,6 +33,7 @@ template <int kTokens>
 __device__ __forceinline__ void WarpgroupMmaF16(float (&d)[kTokens / 8][4], const uint32_t (&a)[4],
                                                 const char* b, bool accumulate);
 
+// Below, once for each number of tokens, since the instruction names every register of d.
 namespace ptx {
 // K-major, swizzled in 128 bytes; eight tokens are 1024 bytes.
 __device__ __forceinline__ uint64_t MatrixDescriptor(const char* b) {

@@ -85,6 +85,21 @@ def test_lm_head(weights: str, num_tokens: int, rows: int, cols: int) -> None:
         np.testing.assert_array_equal(p.logits(shape=shape), found, str(shape))
 
 
+def test_shapes_agree_where_blocks_share_a_multiprocessor() -> None:
+    """More blocks than there is room for at once, and the published width: a race may need both."""
+    emulated = _core.cuda_ops.emulated
+    rows, cols, num_tokens = (272, 704, 70) if emulated else (5120, 2880, 1030)
+    random = np.random.default_rng(3)
+    weight = bf16(random.normal(size=(rows, cols)))
+    in_rows = rows_for(random.normal(size=(num_tokens, cols)).astype(np.float32))
+    p = Product("bf16", in_rows, weight, np.empty(0))
+    first = p.logits()
+    assert np.isfinite(first).all()
+    for shape in shapes(num_tokens, "bf16"):
+        for _ in range(1 if emulated else 5):
+            np.testing.assert_array_equal(p.logits(shape=shape), first, str(shape))
+
+
 @pytest.mark.parametrize("num_tokens", [2, 33])
 def test_rows_of_every_size(num_tokens: int) -> None:
     """From the smallest numbers to the largest that bf16 has, and those that are none."""

@@ -217,6 +217,19 @@ def test_kernels_of_many_tokens_agree(tokens: int, weights: str) -> None:
     assert (run(step.only(tokens - 1), w)[0] == wide[tokens - 1]).all()
 
 
+def test_kernels_agree_where_blocks_share_a_multiprocessor() -> None:
+    """More blocks than there is room for at once, and the published width: a race may need both."""
+    if not _core.cuda_ops.has_warpgroups():
+        pytest.skip("no products of warpgroups")
+    emulated = _core.cuda_ops.emulated
+    w = mxfp4_experts(2, 288, 416) if emulated else mxfp4_experts(4, 2880, 2880)
+    step = make_step(70 if emulated else 600, w, 2)
+    one = run(step, w, "MMA")
+    assert np.isfinite(one).all()
+    for _ in range(1 if emulated else 5):
+        assert (run(step, w, "WARPGROUP_MMA") == one).all()
+
+
 @pytest.mark.parametrize("kernel", ["AUTO", "MMA"])
 @pytest.mark.parametrize("tokens", [32, 65, 128, 150])
 def test_popular_experts(tokens: int, kernel: str) -> None:

@@ -51,6 +51,7 @@ def test_a_kernel_within_its_limits_passes() -> None:
         ({"threads": 1024, "registers": 65}, "can't be launched"),
         ({"wide_loads": 0}, "no load of 16 bytes"),
         ({"tensor_cores": 0}, "no tensor-core instruction"),
+        ({"hazards": 2}, "2 writes of registers"),
         ({"name": "BKernel"}, "BKernel is not in limits.toml"),
         ({"file": "b.cu"}, "b.cu: AKernel<2> is not in limits.toml"),
     ],
@@ -58,6 +59,16 @@ def test_a_kernel_within_its_limits_passes() -> None:
 def test_what_is_not_within_its_limits_is_named(change: dict[str, object], said: str) -> None:
     found = problems([GOOD, dataclasses.replace(GOOD, **change)], [LIMIT])  # type: ignore[arg-type]
     assert said in "\n".join(found)
+
+
+def test_a_line_about_one_architecture() -> None:
+    limit = dataclasses.replace(LIMIT, only="sm_90a")
+    other = dataclasses.replace(GOOD, architecture="sm_80", wide_loads=0, tensor_cores=0)
+    empty = dataclasses.replace(other, instructions=2)
+    mine = dataclasses.replace(GOOD, architecture="sm_90a")
+    assert problems([mine, empty], [limit]) == []
+    assert "only sm_90a" in "\n".join(problems([mine, other], [limit]))
+    assert problems([dataclasses.replace(mine, tensor_cores=0), empty], [limit])
 
 
 def test_a_line_without_a_kernel_is_named() -> None:

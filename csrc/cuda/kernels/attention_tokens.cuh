@@ -174,7 +174,6 @@ __global__ void __launch_bounds__(kTokenThreads, kTokenBlocks<kDim>)
     const int blocks = (c.count + a.chunks_per_block - 1) / a.chunks_per_block;
     unsigned* ticket = a.tickets + blockIdx.z * args.kv_heads + kv_head;
     if (!IsLastBlock(ticket, blocks, shared.place)) return;
-    if (threadIdx.x == 0) *ticket = 0;  // for the next launch
     MergeAsLast<kDim>(a, c, shared.last());
     if (kv_head == args.kv_heads - 1) StorePadding(args, c.token);
     return;

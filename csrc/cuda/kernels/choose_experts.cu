@@ -4,6 +4,7 @@
 
 #include "cuda/kernels/choose_experts.cuh"
 #include "cuda/kernels/group_experts.cuh"
+#include "cuda/kernels/last_block.cuh"
 #include "cuda/launch.h"
 
 namespace motet::cuda {
@@ -24,7 +25,7 @@ __global__ void __launch_bounds__(kGroupThreads) GroupKernel(GroupPlan plan) {
 __global__ void __launch_bounds__(kGroupThreads)
     ChooseAndGroupKernel(ChooseExpertsArgs a, GroupPlan plan) {
   __shared__ GroupSpace space;
-  __shared__ bool is_last;
+  __shared__ unsigned answer;
   const int token = static_cast<int>(blockIdx.x) * kChooseTokens + WarpIndex();
   WaitForInputs();
   LetNextStart();
@@ -33,10 +34,7 @@ __global__ void __launch_bounds__(kGroupThreads)
     logits.Load(a, token);
     ChooseExperts(a, token, logits);
   }
-  __syncthreads();
-  if (threadIdx.x == 0) is_last = IsLastTicket(a.ticket, gridDim.x);
-  __syncthreads();
-  if (is_last) Group(plan, space);
+  if (IsLastBlock(a.ticket, gridDim.x, answer)) Group(plan, space);
 }
 
 }  // namespace

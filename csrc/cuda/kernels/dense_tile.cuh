@@ -60,6 +60,25 @@ __device__ __forceinline__ void MultiplyScaled(float (&d)[kRowTiles][kSums][4], 
   }
 }
 
+// The same of weights whose sums need no scales: OperandA(half, a) is operand `a` of a half.
+template <int kRowTiles, int kTokenTiles, int kSums, class Decoded>
+__device__ __forceinline__ void MultiplyPlain(float (&d)[kRowTiles][kSums][4], int first,
+                                              const Decoded (&weights)[kRowTiles],
+                                              const uint4 (&x)[kTokenTiles]) {
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+#pragma unroll
+    for (int r = 0; r < kRowTiles; ++r) {
+      uint32_t a[4];
+      weights[r].OperandA(h, a);
+#pragma unroll
+      for (int n = 0; n < kTokenTiles; ++n) {
+        MmaF16(d[r][first + n], a, OperandB(x[n], h, 0), OperandB(x[n], h, 1));
+      }
+    }
+  }
+}
+
 // A format of weights is a lane's part of 32 columns of a row tile, those of half `c` of it:
 //
 //   kTileBytes, kRowBytes  of a whole tile, and of what follows the tiles of 16 rows
@@ -100,18 +119,7 @@ struct F16Weights {
   __device__ __forceinline__ static void Multiply(float (&d)[kRowTiles][kSums][4], int first,
                                                   const Decoded (&weights)[kRowTiles],
                                                   const uint4 (&x)[kTokenTiles]) {
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-#pragma unroll
-      for (int r = 0; r < kRowTiles; ++r) {
-        const uint4& w = weights[r].operands[h];
-        const uint32_t a[4] = {w.x, w.y, w.z, w.w};
-#pragma unroll
-        for (int n = 0; n < kTokenTiles; ++n) {
-          MmaF16(d[r][first + n], a, OperandB(x[n], h, 0), OperandB(x[n], h, 1));
-        }
-      }
-    }
+    MultiplyPlain(d, first, weights, x);
   }
 
  private:

@@ -5,17 +5,15 @@
 
 namespace motet::cuda {
 
-// True in the block of those that share `ticket` (0 at first) that is the last to come here: it
-// then sees what all of them wrote, by LoadFresh or asynchronous copies. `place` is in shared
-// memory.
-__device__ __forceinline__ bool IsLastBlock(unsigned* ticket, unsigned blocks, unsigned& place) {
-  __threadfence();
+// True in the block of those that share `ticket` (0 at first, and then again) that is the last to
+// come here: it then sees what all of them wrote, by LoadFresh or asynchronous copies. `answer` is
+// in shared memory.
+__device__ __forceinline__ bool IsLastBlock(unsigned* ticket, unsigned blocks, unsigned& answer) {
   __syncthreads();
-  if (threadIdx.x == 0) place = atomicAdd(ticket, 1u);
+  if (threadIdx.x == 0) answer = IsLastTicket(ticket, blocks) ? 1 : 0;
   __syncthreads();
-  const bool last = place == blocks - 1;
+  const bool last = answer != 0;
   __syncthreads();
-  if (last) __threadfence();
   return last;
 }
 

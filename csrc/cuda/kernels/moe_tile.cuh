@@ -119,16 +119,7 @@ struct Mxfp4Tile {
   __device__ __forceinline__ static void Multiply(float (&d)[kRowTiles][kSums][4], int first,
                                                   const Decoded (&weights)[kRowTiles],
                                                   const uint4 (&x)[kTokenTiles]) {
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-#pragma unroll
-      for (int r = 0; r < kRowTiles; ++r) {
-#pragma unroll
-        for (int n = 0; n < kTokenTiles; ++n) {
-          MmaF16(d[r][first + n], weights[r].a[h], OperandB(x[n], h, 0), OperandB(x[n], h, 1));
-        }
-      }
-    }
+    MultiplyPlain(d, first, weights, x);
   }
 
  private:
